@@ -1,0 +1,21 @@
+"""Behavior: what to do with a message. Synchronous; no loop, no clock, no socket."""
+
+from .batch import BetaSeries, compute_market_beta
+from .behavior import Behavior, Outgoing
+from .columns import BetaColumns
+from .config import Factor, MarketBetaConfig
+from .factory import BetaFactory
+from .tally import Drop, Tally
+
+__all__ = [
+    "Behavior",
+    "BetaColumns",
+    "BetaFactory",
+    "BetaSeries",
+    "Drop",
+    "Factor",
+    "MarketBetaConfig",
+    "Outgoing",
+    "Tally",
+    "compute_market_beta",
+]

@@ -1,0 +1,395 @@
+"""The symbol actors of one benchmark, stepped together.
+
+Rule: a row changes only by its own actor's rules. A columnar frame addressed to the
+cohort is worth exactly the sequence of its single messages, bit for bit: the plain
+cells are taken in one array step, and whatever is exceptional about a cell goes
+through `stage`, the very method that the symbol's actor calls for a single message.
+
+Theory of operation
+-------------------
+The newest bar is open from its benchmark return until the next one. A return for the
+open bar is *staged*: its cell is written and its row noted. `commit` adds all staged
+rows to their windows in one step and turns them into one `BetaColumns`, in the order
+in which they came. So how the messages were cut into turns changes neither a number
+nor the order of the updates.
+
+A return for a later bar waits in that bar's pending column until the benchmark opens
+it. Pending bars are bounded; one that the benchmark skips, or that is pushed out, is
+counted as unpaired.
+
+A few rows cost less as scalars, many as a gather, most as a whole pass: the three give
+the same bits (see `estimators.moments`), so the choice is only about time.
+"""
+
+from math import isnan
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimators import WindowSlab
+from ..messages import Reason, Status
+from .columns import BetaColumns, Rows
+from .config import Factor
+from .status import classify
+from .tally import Drop, Tally
+
+SCALAR_ROWS: Final = 12
+"""Up to here rows are cheaper one by one: numpy's fixed cost per commit is about that
+of this many scalar rows."""
+
+WHOLE_PASS_SHARE: Final = 4
+"""From a quarter of the rows on, a pass over all of them beats gathering some."""
+
+SMALL_FRAME: Final = 64
+"""Columnar frames up to this many rows are staged like single messages, so that a bar
+that comes in many small frames is still committed once."""
+
+
+class _PendingBar:
+    """Returns of a bar that the benchmark has not opened yet."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.column = np.full(n_rows, np.nan)
+        self.cells = memoryview(self.column)
+
+
+class Cohort:
+    """All rows of one factor: windows, alignment and status.
+
+    Parameters
+    ----------
+    factor
+        The model.
+    symbols
+        Symbol of each row.
+    tally
+        Where dropped observations are counted.
+    max_pending_bars
+        How many bars may wait for their benchmark at once.
+    """
+
+    def __init__(
+        self,
+        factor: Factor,
+        symbols: tuple[str, ...],
+        tally: Tally,
+        *,
+        max_pending_bars: int = 16,
+    ) -> None:
+        n_rows = len(symbols)
+        self.factor = factor
+        self.symbols = symbols
+        self.ts_event = -1
+        """Stamp of the newest bar; -1 before the first."""
+        self.updates: list[BetaColumns] = []
+        """What was computed since `drain` was last called."""
+        self.n_pairs = 0
+        """Pairs completed so far."""
+        self._tally = tally
+        self._slab = WindowSlab(
+            n_rows, factor.model.lookback_length, factor.model.min_observations
+        )
+        self._cells = self._slab.cells
+        self._max_pending_bars = max_pending_bars
+        self._pending: dict[int, _PendingBar] = {}
+        self._staged: list[int] = []
+        self._staged_ts_init: list[int] = []
+        self._all_rows: Rows = np.arange(n_rows)
+        self._no_revisions = np.zeros(n_rows, dtype=np.int32)
+        self._last_pair = np.full(n_rows, -1, dtype=np.int64)
+        """Index of the bar of each row's newest pair; -1 = none yet."""
+        self._was_warm = np.zeros(n_rows, dtype=np.bool_)
+        self._overridden = np.zeros(n_rows, dtype=np.bool_)
+        self._override_status = np.zeros(n_rows, dtype=np.uint8)
+        self._override_reason = np.zeros(n_rows, dtype=np.uint8)
+
+    @property
+    def n_bars(self) -> int:
+        """Bars opened so far."""
+        return self._slab.newest + 1
+
+    def drain(self) -> list[BetaColumns]:
+        """Return what was computed since the last call, oldest first."""
+        updates = self.updates
+        if updates:
+            self.updates = []
+        return updates
+
+    def open_bar(self, ts_event: int, benchmark_return: float, ts_init: int) -> None:
+        """Take the benchmark's return of a bar, and every pending pair with it.
+
+        Parameters
+        ----------
+        ts_event
+            The bar's stamp. An older bar than the newest is counted and dropped.
+        benchmark_return
+            Finite.
+        ts_init
+            Stamp of the observation, carried by the updates that it completes.
+        """
+        if ts_event <= self.ts_event:
+            if ts_event < self.ts_event:
+                self._tally.drop(Drop.LATE)
+            elif benchmark_return == self._slab.benchmark_return:
+                self._tally.drop(Drop.DUPLICATE)
+            else:
+                self._tally.drop(Drop.CONFLICT)
+            return
+        self.commit()
+        self._note_stale()
+        self._slab.advance(ts_event, benchmark_return)
+        self._cells = self._slab.cells
+        self.ts_event = ts_event
+        pending = self._pending
+        if pending:
+            bar = pending.pop(ts_event, None)
+            for skipped in [stamp for stamp in pending if stamp < ts_event]:
+                self._expire(skipped)
+            if bar is not None:
+                self._commit_column(bar.column, np.array([ts_init]))
+
+    def stage(
+        self, row: int, ts_event: int, period_return: float, ts_init: int
+    ) -> Drop | None:
+        """Take one symbol's return; return why it was dropped, if it was.
+
+        Parameters
+        ----------
+        row
+            The symbol's row.
+        ts_event, period_return, ts_init
+            As in `ReturnObserved`; the return is finite.
+        """
+        if ts_event == self.ts_event:
+            cell = self._cells[row]
+            if cell != cell:  # noqa: PLR0124 - NaN: no return for this bar yet
+                self._cells[row] = period_return
+                self._staged.append(row)
+                self._staged_ts_init.append(ts_init)
+                return None
+            return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
+        if ts_event < self.ts_event:
+            return Drop.LATE
+        cells = self._pending_bar(ts_event).cells
+        cell = cells[row]
+        if cell != cell:  # noqa: PLR0124
+            cells[row] = period_return
+            return None
+        return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
+
+    def stage_column(
+        self,
+        rows: Rows,
+        ts_event: int,
+        returns: NDArray[np.float64],
+        ts_init: int,
+    ) -> list[tuple[int, Drop]]:
+        """Take one bar's returns of many symbols.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,), each row once.
+        returns
+            Shape (k,), finite, or NaN where the symbol has no return.
+
+        Returns
+        -------
+        list of (position, reason)
+            What was dropped, by position in ``rows``.
+        """
+        if len(rows) <= SMALL_FRAME or ts_event < self.ts_event:
+            return self._stage_each(rows, ts_event, returns, ts_init)
+        is_open = ts_event == self.ts_event
+        column = self._slab.column if is_open else self._pending_bar(ts_event).column
+        whole = len(rows) == len(column) and np.array_equal(rows, self._all_rows)
+        held = column if whole else column[rows]
+        present = ~np.isnan(returns)
+        if (present & ~np.isnan(held)).any():
+            return self._stage_each(rows, ts_event, returns, ts_init)
+        if not is_open:
+            column[rows[present]] = returns[present]
+            return []
+        self.commit()
+        ts_inits = np.array([ts_init])
+        if whole:
+            self._commit_column(returns, ts_inits)
+        else:
+            rows = rows[present]
+            column[rows] = returns[present]
+            self._commit_rows(rows, ts_inits)
+        return []
+
+    def commit(self) -> None:
+        """Add the staged rows to their windows and compute their updates."""
+        staged = self._staged
+        if not staged:
+            return
+        ts_inits = np.array(self._staged_ts_init)
+        if len(staged) <= SCALAR_ROWS:
+            self._commit_scalars(staged, ts_inits)
+        else:
+            self._commit_rows(np.array(staged), ts_inits)
+        self._staged = []
+        self._staged_ts_init = []
+
+    def override(self, row: int, status: Status | None, reason: Reason) -> None:
+        """Publish a row under a status of its own until this is called with ``None``.
+
+        Parameters
+        ----------
+        row
+            The row.
+        status
+            `DEGRADED`, `HALTED` or `REMOVED`; ``None`` returns to what the window says.
+        reason
+            Why.
+        """
+        self.commit()
+        self._overridden[row] = status is not None
+        self._override_status[row] = status or 0
+        self._override_reason[row] = reason
+        if self.n_bars:
+            self._emit_status(np.array([row]), None)
+
+    def _stage_each(
+        self, rows: Rows, ts_event: int, returns: NDArray[np.float64], ts_init: int
+    ) -> list[tuple[int, Drop]]:
+        stage = self.stage
+        dropped: list[tuple[int, Drop]] = []
+        pairs = zip(rows.tolist(), returns.tolist(), strict=True)
+        for position, (row, period_return) in enumerate(pairs):
+            if not isnan(period_return):
+                reason = stage(row, ts_event, period_return, ts_init)
+                if reason is not None:
+                    dropped.append((position, reason))
+        return dropped
+
+    def _pending_bar(self, ts_event: int) -> _PendingBar:
+        bar = self._pending.get(ts_event)
+        if bar is None:
+            bar = _PendingBar(len(self.symbols))
+            self._pending[ts_event] = bar
+            if len(self._pending) > self._max_pending_bars:
+                self._expire(min(self._pending))
+        return bar
+
+    def _expire(self, ts_event: int) -> None:
+        column = self._pending.pop(ts_event).column
+        count = int(np.count_nonzero(~np.isnan(column)))
+        self._tally.drop(Drop.UNPAIRED, count=count)
+
+    def _commit_column(
+        self, returns: NDArray[np.float64], ts_inits: NDArray[np.int64]
+    ) -> None:
+        # A column in row order, NaN = missing, none of whose cells is filled yet.
+        slab = self._slab
+        rows = np.flatnonzero(~np.isnan(returns))
+        if len(rows) * WHOLE_PASS_SHARE < len(returns):
+            if len(rows):
+                slab.column[rows] = returns[rows]
+                self._commit_rows(rows, ts_inits)
+            return
+        slab.fill(returns)
+        n, numbers = slab.estimate()
+        if len(rows) == len(returns):
+            self._emit(self._all_rows, n, numbers, ts_inits)
+        else:
+            self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+
+    def _commit_rows(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
+        # Rows in the order of their updates; their cells are filled.
+        slab = self._slab
+        n_rows = len(self.symbols)
+        if len(rows) * WHOLE_PASS_SHARE < n_rows:
+            slab.add(rows)
+            self._emit(rows, *slab.estimate(rows), ts_inits)
+            return
+        column = np.full(n_rows, np.nan)
+        column[rows] = slab.column[rows]
+        slab.fill(column)
+        n, numbers = slab.estimate()
+        self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+
+    def _commit_scalars(self, rows: list[int], ts_inits: NDArray[np.int64]) -> None:
+        slab = self._slab
+        counts: list[float] = []
+        numbers: list[tuple[float, ...]] = []
+        for row in rows:
+            slab.add_one(row)
+            n, statistics = slab.estimate_one(row)
+            counts.append(n)
+            numbers.append(statistics)
+        self._emit(np.array(rows), np.array(counts), np.array(numbers).T, ts_inits)
+
+    def _emit(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        numbers: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> None:
+        self._last_pair[rows] = self._slab.newest
+        self.n_pairs += len(rows)
+        status, reason = classify(
+            n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
+        )
+        self._append(rows, n, numbers, status, reason, ts_inits)
+
+    def _note_stale(self) -> None:
+        # A row falls stale once, at the end of the bar that makes its silence too long.
+        slab = self._slab
+        fell = self._last_pair == slab.newest - self.factor.model.stale_bars
+        fell &= self._last_pair >= 0
+        fell &= ~self._overridden
+        if fell.any():
+            self._emit_status(np.flatnonzero(fell), Status.STALE)
+
+    def _emit_status(self, rows: Rows, status: Status | None) -> None:
+        # An update without a new pair: the numbers of the window as it stands.
+        slab = self._slab
+        n, numbers = slab.estimate(rows)
+        if status is None:
+            statuses, reasons = classify(
+                n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
+            )
+        else:
+            statuses = np.full(len(rows), status, dtype=np.uint8)
+            reasons = np.full(len(rows), Reason.NO_RECENT_PAIR, dtype=np.uint8)
+        ts_init = np.array([self.ts_event])
+        self._append(rows, n, numbers, statuses, reasons, ts_init)
+
+    def _append(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        numbers: NDArray[np.float64],
+        status: NDArray[np.uint8],
+        reason: NDArray[np.uint8],
+        ts_inits: NDArray[np.int64],
+    ) -> None:
+        overridden = self._overridden[rows]
+        if overridden.any():
+            status[overridden] = self._override_status[rows][overridden]
+            reason[overridden] = self._override_reason[rows][overridden]
+        self.updates.append(
+            BetaColumns(
+                factor=self.factor.name,
+                benchmark=self.factor.benchmark,
+                symbols=self.symbols,
+                rows=rows,
+                ts_event=self.ts_event,
+                numbers=numbers.copy(),
+                n_obs=n.astype(np.int32),
+                window_start=np.array([self._slab.window_start]),
+                status=status,
+                reason=reason,
+                revision=self._no_revisions[: len(rows)],
+                ts_init=ts_inits,
+                seq=_UNPUBLISHED,
+            )
+        )
+
+
+_UNPUBLISHED: Final = np.zeros(0, dtype=np.int64)

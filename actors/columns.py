@@ -1,0 +1,253 @@
+"""A turn's betas as columns, and the two messages that can be made of them.
+
+Rule: the sidecar computes and keeps columns; rows (`BetaUpdated`) exist only for those
+who ask for rows, and are made here.
+"""
+
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..messages import (
+    BetasUpdated,
+    BetaUpdated,
+    MalformedMessageError,
+    Reason,
+    Status,
+)
+
+Rows = NDArray[np.intp]
+_STATUS = tuple(Status)
+_REASON = tuple(Reason)
+
+
+def _number(value: float) -> float | None:
+    return None if isnan(value) else value
+
+
+@dataclass(slots=True)
+class BetaColumns:
+    """Updates of some symbols of one factor at one bar, ``k`` rows of them."""
+
+    factor: str
+    benchmark: str
+    symbols: tuple[str, ...]
+    """All symbols of the factor; ``rows`` points into them."""
+    rows: Rows
+    """Shape (k,)."""
+    ts_event: int
+    numbers: NDArray[np.float64]
+    """beta, alpha, std_error, t_stat, r_squared, residual_std; shape (6, k)."""
+    n_obs: NDArray[np.int32]
+    window_start: NDArray[np.int64]
+    """Shape (k,), or (1,) where one value holds for every row."""
+    status: NDArray[np.uint8]
+    reason: NDArray[np.uint8]
+    revision: NDArray[np.int32]
+    ts_init: NDArray[np.int64]
+    """Shape (k,), or (1,) where one value holds for every row."""
+    seq: NDArray[np.int64]
+    """Shape (k,); 0 until published."""
+    conflated: NDArray[np.int32] | None = None
+    """Updates folded into each row for one slow subscriber; ``None`` = none."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, wanted: NDArray[np.bool_]) -> "BetaColumns":
+        """Return the rows whose symbol is wanted; mask of shape (n_symbols,)."""
+        keep = wanted[self.rows]
+        if keep.all():
+            return self
+        return BetaColumns(
+            factor=self.factor,
+            benchmark=self.benchmark,
+            symbols=self.symbols,
+            rows=self.rows[keep],
+            ts_event=self.ts_event,
+            numbers=self.numbers[:, keep],
+            n_obs=self.n_obs[keep],
+            window_start=_shared(self.window_start, keep),
+            status=self.status[keep],
+            reason=self.reason[keep],
+            revision=self.revision[keep],
+            ts_init=_shared(self.ts_init, keep),
+            seq=self.seq[keep],
+            conflated=None if self.conflated is None else self.conflated[keep],
+        )
+
+    def as_rows(self) -> list[BetaUpdated]:
+        """Return one message per row, in order."""
+        k = len(self.rows)
+        factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
+        ts_event = self.ts_event
+        conflated = [0] * k if self.conflated is None else self.conflated.tolist()
+        return [
+            BetaUpdated(
+                factor=factor,
+                symbol=symbols[row],
+                benchmark=benchmark,
+                ts_event=ts_event,
+                beta=_number(beta),
+                alpha=_number(alpha),
+                std_error=_number(std_error),
+                t_stat=_number(t_stat),
+                r_squared=_number(r_squared),
+                residual_std=_number(residual_std),
+                n_obs=n_obs,
+                window_start=window_start,
+                status=_STATUS[status],
+                reason=_REASON[reason],
+                revision=revision,
+                seq=seq,
+                ts_init=ts_init,
+                conflated=folded,
+            )
+            for (
+                row,
+                (beta, alpha, std_error, t_stat, r_squared, residual_std),
+                n_obs,
+                window_start,
+                status,
+                reason,
+                revision,
+                seq,
+                ts_init,
+                folded,
+            ) in zip(
+                self.rows.tolist(),
+                self.numbers.T.tolist(),
+                self.n_obs.tolist(),
+                _spread(self.window_start, k),
+                self.status.tolist(),
+                self.reason.tolist(),
+                self.revision.tolist(),
+                self.seq.tolist(),
+                _spread(self.ts_init, k),
+                conflated,
+                strict=True,
+            )
+        ]
+
+    def as_columns(self, table: int | None = None) -> BetasUpdated:
+        """Return one message for all rows.
+
+        Parameters
+        ----------
+        table
+            Number of a declared table that lists ``self.symbols``; by default the
+            message names the symbols of its rows.
+        """
+        k = len(self.rows)
+        seq = self.seq
+        consecutive = k == 0 or int(seq[-1]) - int(seq[0]) == k - 1
+        window_start = self.window_start
+        if len(window_start) != k:
+            window_start = np.broadcast_to(window_start, (k,))
+        beta, alpha, std_error, t_stat, r_squared, residual_std = self.numbers
+        names = self.symbols
+        rows = self.rows
+        whole = k == len(names) and bool((rows[1:] > rows[:-1]).all())
+        symbols: int | tuple[str, ...]
+        if table is not None:
+            symbols = table
+        elif whole:
+            symbols = names
+        else:
+            symbols, whole = tuple([names[row] for row in rows.tolist()]), True
+        return BetasUpdated(
+            factor=self.factor,
+            benchmark=self.benchmark,
+            ts_event=self.ts_event,
+            symbols=symbols,
+            rows=b"" if whole else rows.astype(np.int32).tobytes(),
+            beta=beta.tobytes(),
+            alpha=alpha.tobytes(),
+            std_error=std_error.tobytes(),
+            t_stat=t_stat.tobytes(),
+            r_squared=r_squared.tobytes(),
+            residual_std=residual_std.tobytes(),
+            n_obs=self.n_obs.tobytes(),
+            window_start=window_start.tobytes(),
+            status=self.status.tobytes(),
+            reason=self.reason.tobytes(),
+            revision=self.revision.tobytes(),
+            seq=int(seq[-1]) if k else 0,
+            seqs=b"" if consecutive else seq.tobytes(),
+            ts_init=self.ts_init.tobytes(),
+            conflated=b"" if self.conflated is None else self.conflated.tobytes(),
+        )
+
+
+def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:
+    """Return the updates that a columnar message holds, in order.
+
+    Parameters
+    ----------
+    message
+        As received.
+    symbols
+        What its ``symbols`` stand for: themselves, or the declared table.
+
+    Raises
+    ------
+    MalformedMessageError
+        When the columns are not all of one length, or a row is outside the table.
+    """
+    rows = np.frombuffer(message.rows, dtype="<i4")
+    if not len(rows):
+        rows = np.arange(len(symbols))
+    k = len(rows)
+    try:
+        return _columns_of(message, symbols, rows.astype(np.intp)).as_rows()
+    except (ValueError, IndexError) as error:
+        raise MalformedMessageError(f"columns of {k} rows: {error}") from error
+
+
+def _columns_of(
+    message: BetasUpdated, symbols: tuple[str, ...], rows: Rows
+) -> BetaColumns:
+    k = len(rows)
+    seqs = np.frombuffer(message.seqs, dtype="<i8")
+    if not len(seqs):
+        seqs = np.arange(message.seq - k + 1, message.seq + 1)
+    conflated = np.frombuffer(message.conflated, dtype="<i4")
+    return BetaColumns(
+        factor=message.factor,
+        benchmark=message.benchmark,
+        symbols=symbols,
+        rows=rows,
+        ts_event=message.ts_event,
+        numbers=np.stack(
+            [
+                np.frombuffer(column, dtype="<f8")
+                for column in (
+                    message.beta,
+                    message.alpha,
+                    message.std_error,
+                    message.t_stat,
+                    message.r_squared,
+                    message.residual_std,
+                )
+            ]
+        ),
+        n_obs=np.frombuffer(message.n_obs, dtype="<i4"),
+        window_start=np.frombuffer(message.window_start, dtype="<i8"),
+        status=np.frombuffer(message.status, dtype="u1"),
+        reason=np.frombuffer(message.reason, dtype="u1"),
+        revision=np.frombuffer(message.revision, dtype="<i4"),
+        ts_init=np.frombuffer(message.ts_init, dtype="<i8"),
+        seq=seqs,
+        conflated=conflated if len(conflated) else None,
+    )
+
+
+def _shared(values: NDArray[np.int64], keep: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return values if len(values) != len(keep) else values[keep]
+
+
+def _spread(values: NDArray[np.int64], k: int) -> list[int]:
+    as_list: list[int] = values.tolist()
+    return as_list if len(as_list) == k else as_list * k

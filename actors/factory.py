@@ -1,0 +1,299 @@
+"""The whole factory without a loop: messages in, betas out.
+
+Rule: this is the product, minus I/O. A program that owns its own loop, a backtest and
+the sidecar all drive these same actors; the sidecar only puts a mailbox in front of
+each.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..messages import (
+    BenchmarkReturnObserved,
+    BetaUpdated,
+    ConfigError,
+    MalformedMessageError,
+    Message,
+    ReturnObserved,
+    ReturnsObserved,
+    SymbolsDeclared,
+    parse_beta_topic,
+)
+from ..messages.returns import FLOAT64_BYTES
+from .behavior import Behavior
+from .benchmark import BenchmarkBroadcaster
+from .cohort import Cohort
+from .columns import BetaColumns
+from .config import Factor, MarketBetaConfig
+from .publisher import BetaPublisher
+from .symbol import SymbolActor, SymbolWindow
+from .tables import SymbolTables
+from .tally import Drop, Tally
+
+
+class BetaFactory:
+    """Rolling betas of many symbols, updated as returns arrive.
+
+    Parameters
+    ----------
+    symbols
+        The universe. Rows are kept in sorted order, whatever the order here.
+    benchmark
+        The benchmark of the one factor named ``market``; or give ``factors``.
+    config
+        How that factor is estimated.
+    factors
+        Several named models, instead of ``benchmark`` and ``config``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no factor, a factor's name stands twice, or no symbol.
+
+    Examples
+    --------
+    >>> from beta_factory import BenchmarkReturnObserved, ReturnObserved
+    >>> factory = BetaFactory(
+    ...     ["AAPL"], benchmark="SPY", config=MarketBetaConfig(10, 3)
+    ... )
+    >>> for ts, (market, asset) in enumerate([(0.01, 0.02), (-0.01, -0.02), (0, 0)]):
+    ...     _ = factory.receive(
+    ...         BenchmarkReturnObserved(benchmark="SPY", ts_event=ts, period_return=market)
+    ...     )
+    ...     updates = factory.receive(
+    ...         ReturnObserved(symbol="AAPL", ts_event=ts, period_return=asset)
+    ...     )
+    >>> updates[0].beta, updates[0].n_obs, updates[0].status.name
+    (2.0, 3, 'OK')
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        *,
+        benchmark: str | None = None,
+        config: MarketBetaConfig | None = None,
+        factors: Sequence[Factor] | None = None,
+    ) -> None:
+        if factors is None:
+            if benchmark is None:
+                raise ConfigError([("benchmark", "name it, or give factors")])
+            factors = [Factor(benchmark, model=config or MarketBetaConfig())]
+        elif benchmark is not None or config is not None:
+            raise ConfigError([("factors", "excludes benchmark and config")])
+        _check(symbols, factors)
+        self.symbols = tuple(sorted(set(symbols)))
+        self.factors = tuple(factors)
+        self.tally = Tally()
+        self.row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
+        self.cohorts = tuple(
+            Cohort(factor, self.symbols, self.tally) for factor in self.factors
+        )
+        self.publishers = tuple(
+            BetaPublisher(factor.name, factor.benchmark, self.symbols)
+            for factor in self.factors
+        )
+        self.actors: dict[str, SymbolActor] = {
+            symbol: SymbolActor(
+                symbol,
+                tuple(SymbolWindow(cohort, row) for cohort in self.cohorts),
+                self.tally,
+            )
+            for row, symbol in enumerate(self.symbols)
+        }
+        self.broadcasters: dict[str, BenchmarkBroadcaster] = {
+            name: BenchmarkBroadcaster(
+                name,
+                tuple(c for c in self.cohorts if c.factor.benchmark == name),
+                self.tally,
+            )
+            for name in sorted({factor.benchmark for factor in self.factors})
+        }
+        self._tables = SymbolTables(self.row_of)
+
+    def receive(self, message: Message) -> list[BetaUpdated]:
+        """Take one message and return the updates that follow from it.
+
+        Parameters
+        ----------
+        message
+            `ReturnObserved`, `BenchmarkReturnObserved`, `ReturnsObserved` or
+            `SymbolsDeclared`. An unknown symbol or benchmark, a value that is not
+            finite, a duplicate and the like are counted in ``tally``, not raised.
+
+        Raises
+        ------
+        MalformedMessageError
+            When a columnar message contradicts itself, or the message is none that a
+            factory takes.
+        """
+        if type(message) is ReturnsObserved:
+            self.take_columns(message, self._tables)
+        elif type(message) is SymbolsDeclared:
+            self._tables.declare(message)
+        else:
+            behavior = self.route(message)
+            if behavior is not None:
+                behavior.receive(message)
+        return [update for columns in self.commit() for update in columns.as_rows()]
+
+    def latest(self, topic: str) -> BetaUpdated | None:
+        """Return the last update of a topic, ``None`` before the first.
+
+        Raises
+        ------
+        InvalidTopicError
+            When ``topic`` is not ``beta.<factor>.<symbol>``.
+        """
+        factor, symbol = parse_beta_topic(topic)
+        row = self.row_of.get(symbol)
+        for publisher in self.publishers:
+            if publisher.factor == factor and row is not None:
+                return publisher.last_value(row)
+        return None
+
+    def route(self, message: Message) -> Behavior | None:
+        """Return the actor that a message is addressed to; ``None`` = nobody.
+
+        A message to an unknown symbol or benchmark is counted and quarantined here.
+
+        Raises
+        ------
+        MalformedMessageError
+            When no actor takes this type of message.
+        """
+        if type(message) is ReturnObserved:
+            actor = self.actors.get(message.symbol)
+            if actor is None:
+                self.tally.drop(Drop.UNKNOWN_SYMBOL, message)
+            return actor
+        if type(message) is BenchmarkReturnObserved:
+            broadcaster = self.broadcasters.get(message.benchmark)
+            if broadcaster is None:
+                self.tally.drop(Drop.UNKNOWN_BENCHMARK, message)
+            return broadcaster
+        msg = f"a factory takes returns, was {type(message).__name__}"
+        raise MalformedMessageError(msg)
+
+    def take_columns(
+        self,
+        message: ReturnsObserved,
+        tables: SymbolTables,
+        masked: "np.ndarray[tuple[int], np.dtype[np.bool_]] | None" = None,
+    ) -> list[ReturnObserved]:
+        """Stage a columnar message for every member of every cohort.
+
+        Parameters
+        ----------
+        message
+            One bar's returns.
+        tables
+            The tables of the source it came from.
+        masked
+            Rows whose actor takes nothing right now, shape (n_symbols,).
+
+        Returns
+        -------
+        list of ReturnObserved
+            The returns of masked rows, for their mailboxes.
+
+        Raises
+        ------
+        MalformedMessageError
+            When the symbols are unknown to ``tables``, or are not as many as the
+            values.
+        """
+        table = tables.look_up(message.symbols)
+        if len(message.period_returns) != FLOAT64_BYTES * len(table.symbols):
+            msg = (
+                f"{len(table.symbols)} symbols need "
+                f"{FLOAT64_BYTES * len(table.symbols)} bytes of period_returns, "
+                f"was {len(message.period_returns)}"
+            )
+            raise MalformedMessageError(msg)
+        returns = np.frombuffer(message.period_returns, dtype="<f8")
+        rows = table.rows
+        if table.positions is not None:
+            for position in table.unknown:
+                if not np.isnan(returns[position]):
+                    single = _single(message, table.symbols, returns, position)
+                    self.tally.drop(Drop.UNKNOWN_SYMBOL, single)
+            returns = returns[table.positions]
+        infinite = np.isinf(returns)
+        if infinite.any():
+            for row, value in zip(
+                rows[infinite].tolist(), returns[infinite].tolist(), strict=True
+            ):
+                single = self._message_of(message, row, value)
+                self.actors[single.symbol].receive(single)
+            returns = np.where(infinite, np.nan, returns)
+        held: list[ReturnObserved] = []
+        if masked is not None and masked.any():
+            held = [
+                self._message_of(message, row, value)
+                for row, value in zip(rows.tolist(), returns.tolist(), strict=True)
+                if masked[row] and value == value  # noqa: PLR0124 - not NaN
+            ]
+            returns = np.where(masked[rows], np.nan, returns)
+        for cohort in self.cohorts:
+            dropped = cohort.stage_column(
+                rows, message.ts_event, returns, message.ts_init
+            )
+            for position, reason in dropped:
+                single = self._message_of(
+                    message, int(rows[position]), float(returns[position])
+                )
+                self.tally.drop(reason, single)
+        return held
+
+    def commit(self) -> list[BetaColumns]:
+        """End a turn: compute what is staged, number it, and return it."""
+        published: list[BetaColumns] = []
+        for cohort, publisher in zip(self.cohorts, self.publishers, strict=True):
+            cohort.commit()
+            for columns in cohort.drain():
+                publisher.publish(columns)
+                published.append(columns)
+        return published
+
+    def _message_of(
+        self, message: ReturnsObserved, row: int, value: float
+    ) -> ReturnObserved:
+        return ReturnObserved(
+            symbol=self.symbols[row],
+            ts_event=message.ts_event,
+            period_return=value,
+            seq=message.seq,
+            ts_init=message.ts_init,
+        )
+
+
+def _single(
+    message: ReturnsObserved,
+    symbols: tuple[str, ...],
+    returns: "np.ndarray[tuple[int], np.dtype[np.float64]]",
+    position: int,
+) -> ReturnObserved:
+    return ReturnObserved(
+        symbol=symbols[position],
+        ts_event=message.ts_event,
+        period_return=float(returns[position]),
+        seq=message.seq,
+        ts_init=message.ts_init,
+    )
+
+
+def _check(symbols: Sequence[str], factors: Sequence[Factor]) -> None:
+    problems: list[tuple[str, str]] = []
+    if isinstance(symbols, str) or not symbols:
+        problems.append(("symbols", "must be a non-empty list of names"))
+    if not factors:
+        problems.append(("factors", "must hold at least one factor"))
+    names = [factor.name for factor in factors]
+    problems.extend(
+        (f"factors.{name}", "stands twice")
+        for name in sorted({name for name in names if names.count(name) > 1})
+    )
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,101 @@
+"""The last value of every topic of one factor, and the sequence of its updates."""
+
+import numpy as np
+
+from ..estimators.ols import STATISTICS
+from ..messages import BetaUpdated, beta_topic
+from .columns import BetaColumns, Rows
+
+
+class BetaPublisher:
+    """Numbers updates and remembers the newest of each symbol.
+
+    Parameters
+    ----------
+    factor, benchmark
+        Names on the updates.
+    symbols
+        Symbol of each row.
+
+    Notes
+    -----
+    The row-version array ``seq`` is all that conflation needs: what a slow subscriber
+    missed are the rows whose version is above the last one it was sent, whatever the
+    number of subscribers.
+    """
+
+    def __init__(self, factor: str, benchmark: str, symbols: tuple[str, ...]) -> None:
+        n_rows = len(symbols)
+        self.factor = factor
+        self.benchmark = benchmark
+        self.symbols = symbols
+        self.topics = tuple(beta_topic(factor, symbol) for symbol in symbols)
+        self.last_seq = 0
+        """`seq` of the newest update; 0 before the first."""
+        self.seq = np.zeros(n_rows, dtype=np.int64)
+        """`seq` of each row's newest update; 0 = never published."""
+        self.n_updates = np.zeros(n_rows, dtype=np.int64)
+        """Updates published per row."""
+        self._all_rows = np.arange(n_rows)
+        self._numbers = np.full((STATISTICS, n_rows), np.nan)
+        self._n_obs = np.zeros(n_rows, dtype=np.int32)
+        self._ts_event = np.zeros(n_rows, dtype=np.int64)
+        self._window_start = np.zeros(n_rows, dtype=np.int64)
+        self._status = np.zeros(n_rows, dtype=np.uint8)
+        self._reason = np.zeros(n_rows, dtype=np.uint8)
+        self._revision = np.zeros(n_rows, dtype=np.int32)
+        self._ts_init = np.zeros(n_rows, dtype=np.int64)
+
+    def publish(self, columns: BetaColumns) -> None:
+        """Number the updates and keep them as the last values of their topics."""
+        k = len(columns)
+        rows = columns.rows
+        columns.seq = np.arange(self.last_seq + 1, self.last_seq + k + 1)
+        self.last_seq += k
+        in_order = k == len(self.symbols) and np.array_equal(rows, self._all_rows)
+        where: Rows | slice = slice(None) if in_order else rows
+        self.seq[where] = columns.seq
+        self.n_updates[where] += 1
+        self._numbers[:, where] = columns.numbers
+        self._n_obs[where] = columns.n_obs
+        self._ts_event[where] = columns.ts_event
+        self._window_start[where] = columns.window_start
+        self._status[where] = columns.status
+        self._reason[where] = columns.reason
+        self._revision[where] = columns.revision
+        self._ts_init[where] = columns.ts_init
+
+    def last_values(self, rows: Rows) -> list[BetaColumns]:
+        """Return the newest update of each row that has one, by bar, oldest first.
+
+        Within a bar the updates stand in the order in which they were published.
+        """
+        rows = rows[self.seq[rows] > 0]
+        rows = rows[np.argsort(self.seq[rows], kind="stable")]
+        stamps = self._ts_event[rows]
+        return [
+            self._take(rows[stamps == stamp], int(stamp)) for stamp in np.unique(stamps)
+        ]
+
+    def last_value(self, row: int) -> BetaUpdated | None:
+        """Return the newest update of one row, ``None`` before the first."""
+        if not self.seq[row]:
+            return None
+        return self._take(np.array([row]), int(self._ts_event[row])).as_rows()[0]
+
+    def _take(self, rows: Rows, ts_event: int) -> BetaColumns:
+        return BetaColumns(
+            factor=self.factor,
+            benchmark=self.benchmark,
+            symbols=self.symbols,
+            rows=rows,
+            ts_event=ts_event,
+            numbers=self._numbers[:, rows],
+            n_obs=self._n_obs[rows],
+            window_start=self._window_start[rows],
+            status=self._status[rows],
+            reason=self._reason[rows],
+            revision=self._revision[rows],
+            ts_init=self._ts_init[rows],
+            seq=self.seq[rows],
+        )

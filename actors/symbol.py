@@ -1,0 +1,68 @@
+"""One symbol's actor: the owner of its row in every factor's windows."""
+
+from math import isfinite
+
+from ..messages import Message, ReturnObserved
+from .behavior import Outgoing
+from .cohort import Cohort
+from .tally import Drop, Tally
+
+
+class SymbolWindow:
+    """The handle through which an actor writes its row of one factor, and no other."""
+
+    __slots__ = ("_cohort", "_row")
+
+    def __init__(self, cohort: Cohort, row: int) -> None:
+        self._cohort = cohort
+        self._row = row
+
+    def observe(self, message: ReturnObserved) -> Drop | None:
+        """Stage the return; return why it was dropped, if it was."""
+        return self._cohort.stage(
+            self._row, message.ts_event, message.period_return, message.ts_init
+        )
+
+
+class SymbolActor:
+    """Takes the returns of one symbol into its windows.
+
+    Parameters
+    ----------
+    symbol
+        The symbol; also the actor's name.
+    windows
+        Its row in each factor.
+    tally
+        Where dropped observations are counted.
+    """
+
+    def __init__(
+        self, symbol: str, windows: tuple[SymbolWindow, ...], tally: Tally
+    ) -> None:
+        self.name = symbol
+        self._windows = windows
+        self._tally = tally
+
+    def receive(self, message: Message) -> Outgoing:
+        """Stage a `ReturnObserved`; the commit of the turn computes."""
+        if type(message) is not ReturnObserved:
+            msg = f"{self.name} takes ReturnObserved, was {type(message).__name__}"
+            raise TypeError(msg)
+        if not isfinite(message.period_return):
+            self._tally.drop(Drop.NOT_FINITE, message)
+            return ()
+        for window in self._windows:
+            reason = window.observe(message)
+            if reason is not None:
+                self._tally.drop(reason, message)
+        return ()
+
+    def on_start(self) -> None:
+        """Nothing to prepare: the row is there."""
+
+    def on_stop(self) -> None:
+        """Nothing to release: the row stays readable."""
+
+    def on_restart(self, error: BaseException) -> None:
+        """Keep the window: it holds only what was accepted before the failure."""

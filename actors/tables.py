@@ -1,0 +1,92 @@
+"""Which rows a columnar frame speaks of: symbols resolved once, not per frame."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..messages import MalformedMessageError, SymbolsDeclared
+from .columns import Rows
+
+MAX_TABLES = 64
+"""Tables per connection: one per shape of frame that a feed sends, with room."""
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolTable:
+    """The symbols of a frame, as rows of the universe."""
+
+    symbols: tuple[str, ...]
+    rows: Rows
+    """Rows of the known symbols, shape (k,)."""
+    positions: Rows | None
+    """Where in the frame the known symbols stand; ``None`` = everywhere."""
+
+    @property
+    def unknown(self) -> list[int]:
+        """Positions of symbols outside the universe."""
+        if self.positions is None:
+            return []
+        return sorted(set(range(len(self.symbols))) - set(self.positions.tolist()))
+
+
+class SymbolTables:
+    """The tables that one source has declared.
+
+    Parameters
+    ----------
+    row_of
+        Row of each symbol of the universe.
+    """
+
+    def __init__(self, row_of: dict[str, int]) -> None:
+        self._row_of = row_of
+        self._tables: dict[int, SymbolTable] = {}
+        self._last_named: SymbolTable | None = None
+
+    def declare(self, message: SymbolsDeclared) -> SymbolTable:
+        """Agree on a table; a number that was used before is replaced.
+
+        Raises
+        ------
+        MalformedMessageError
+            When a symbol stands twice, or there are too many tables.
+        """
+        if message.table not in self._tables and len(self._tables) >= MAX_TABLES:
+            msg = f"at most {MAX_TABLES} tables per connection"
+            raise MalformedMessageError(msg)
+        table = self._resolve(message.symbols)
+        self._tables[message.table] = table
+        return table
+
+    def look_up(self, symbols: int | tuple[str, ...]) -> SymbolTable:
+        """Return the table that a frame's ``symbols`` field stands for.
+
+        Raises
+        ------
+        MalformedMessageError
+            When the number was never declared, or a symbol stands twice.
+        """
+        if isinstance(symbols, int):
+            table = self._tables.get(symbols)
+            if table is None:
+                msg = f"symbol table {symbols} was never declared on this connection"
+                raise MalformedMessageError(msg)
+            return table
+        # A source that names its symbols mostly names the same ones again.
+        if self._last_named is None or self._last_named.symbols != symbols:
+            self._last_named = self._resolve(symbols)
+        return self._last_named
+
+    def _resolve(self, symbols: tuple[str, ...]) -> SymbolTable:
+        if len(set(symbols)) != len(symbols):
+            seen: set[str] = set()
+            twice = next(s for s in symbols if s in seen or seen.add(s))
+            msg = f"symbol {twice!r} stands twice in one frame"
+            raise MalformedMessageError(msg)
+        rows = [self._row_of.get(symbol, -1) for symbol in symbols]
+        known = [position for position, row in enumerate(rows) if row >= 0]
+        return SymbolTable(
+            symbols=symbols,
+            rows=np.array([rows[position] for position in known], dtype=np.intp),
+            positions=None if len(known) == len(rows) else np.array(known, dtype=np.intp),
+        )

@@ -1,0 +1,51 @@
+"""What was refused, by reason: nothing is dropped in silence.
+
+Rule: whoever does not use an observation counts it here, and says why in one of the
+words below. The runtime logs the counts once per interval; this file knows no time.
+"""
+
+import enum
+from collections import Counter, deque
+
+from ..messages import Message
+
+QUARANTINE_LENGTH = 1000
+"""Refused messages kept for inspection; at a few hundred bytes each, well under a
+megabyte, and enough to see what a bad feed sends."""
+
+
+class Drop(enum.StrEnum):
+    """Why an observation is not in any window."""
+
+    NOT_FINITE = "not_finite"
+    """A NaN or infinite return where a number was promised."""
+    UNKNOWN_SYMBOL = "unknown_symbol"
+    UNKNOWN_BENCHMARK = "unknown_benchmark"
+    DUPLICATE = "duplicate"
+    """The same value for the same symbol and bar, again."""
+    CONFLICT = "conflict"
+    """Another value for a symbol and bar that already has one."""
+    LATE = "late"
+    """For a bar older than the newest one."""
+    UNPAIRED = "unpaired"
+    """The benchmark never had a return for this bar."""
+
+
+QUARANTINED = frozenset(
+    {Drop.NOT_FINITE, Drop.UNKNOWN_SYMBOL, Drop.UNKNOWN_BENCHMARK, Drop.CONFLICT}
+)
+"""Reasons that mean somebody is wrong: those messages are kept."""
+
+
+class Tally:
+    """Counts of what was dropped, and the last messages that should not have come."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter[Drop] = Counter()
+        self.quarantine: deque[tuple[Drop, Message]] = deque(maxlen=QUARANTINE_LENGTH)
+
+    def drop(self, reason: Drop, message: Message | None = None, count: int = 1) -> None:
+        """Count ``count`` dropped observations; keep the message if it is at fault."""
+        self.dropped[reason] += count
+        if message is not None and reason in QUARANTINED:
+            self.quarantine.append((reason, message))

@@ -1,0 +1,127 @@
+"""Ordinary least squares of y on x with an intercept, from centred sums.
+
+    beta = cxy / cxx                 alpha = mean_y - beta * mean_x
+    ssr  = cyy - beta * cxy          residual_std = sqrt(ssr / (n - 2))
+    std_error       = residual_std / sqrt(cxx)
+    alpha_std_error = residual_std * sqrt(1/n + mean_x^2 / cxx)
+    t_stat = beta / std_error        r_squared = beta * cxy / cyy
+
+Rule: an undefined number is NaN and nothing else is. All are undefined below
+``min_observations`` pairs and where the benchmark did not move (``cxx == 0``, which is
+exact, see `moments`). The residual statistics need three pairs. A constant asset has
+beta 0 and standard error 0, and neither r_squared nor t_stat. On an exact line the
+standard error is 0 and t_stat infinite.
+
+Roots are taken before products, so that data of 1e-150 does not underflow.
+
+References
+----------
+D. C. Montgomery, E. A. Peck, G. G. Vining, "Introduction to Linear Regression
+Analysis", par. 2.2-2.4.
+"""
+
+from math import copysign, inf, nan, sqrt
+from typing import Final
+
+import numpy as np
+
+from .moments import Floats
+
+BETA: Final = 0
+ALPHA: Final = 1
+STD_ERROR: Final = 2
+T_STAT: Final = 3
+R_SQUARED: Final = 4
+RESIDUAL_STD: Final = 5
+STATISTICS: Final = 6
+"""Numbers per estimate; the constants above are their positions."""
+
+_DOF: Final = 2.0  # intercept and slope
+
+
+def solve(
+    n: Floats, mean: Floats, centred: Floats, min_observations: int, out: Floats
+) -> None:
+    """Compute the statistics of every row.
+
+    Parameters
+    ----------
+    n
+        Complete pairs, shape (n_sets,).
+    mean
+        Means of x and y, shape (2, n_sets).
+    centred
+        ``cxx, cxy, cyy``, shape (3, n_sets).
+    min_observations
+        Rows with fewer pairs get NaN.
+    out
+        Filled with the statistics, shape (STATISTICS, n_sets).
+    """
+    cxx, cxy, cyy = centred
+    beta, alpha, std_error, t_stat, r_squared, residual_std = out
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.divide(cxy, cxx, out=beta)
+        np.multiply(beta, mean[0], out=alpha)
+        np.subtract(mean[1], alpha, out=alpha)
+        explained = np.multiply(beta, cxy, out=r_squared)
+        ssr = np.subtract(cyy, explained, out=residual_std)
+        np.maximum(ssr, 0.0, out=ssr)  # negative by rounding alone
+        dof = np.subtract(n, _DOF, out=t_stat)
+        np.divide(ssr, dof, out=residual_std)
+        if min_observations <= _DOF:
+            np.copyto(residual_std, nan, where=dof <= 0.0)
+        np.sqrt(residual_std, out=residual_std)
+        np.divide(cxy, cyy, out=r_squared)
+        np.multiply(r_squared, beta, out=r_squared)
+        np.minimum(r_squared, 1.0, out=r_squared)
+        np.sqrt(cxx, out=std_error)
+        np.divide(residual_std, std_error, out=std_error)
+        np.divide(beta, std_error, out=t_stat)
+    # 0 / 0 has a sign bit on some machines: one NaN, so that bytes can be compared
+    flat = cyy == 0.0
+    if flat.any():
+        np.copyto(out[T_STAT : R_SQUARED + 1], nan, where=flat)
+    undefined = n < min_observations
+    undefined |= cxx == 0.0
+    if undefined.any():
+        np.copyto(out, nan, where=undefined)
+
+
+def solve_one(
+    joined: tuple[float, float, float, float, float, float], min_observations: int
+) -> tuple[float, float, float, float, float, float]:
+    """Return one row's statistics: `solve` over floats."""
+    n, mean_x, mean_y, cxx, cxy, cyy = joined
+    if n < min_observations or cxx == 0.0:
+        return nan, nan, nan, nan, nan, nan
+    beta = cxy / cxx
+    alpha = mean_y - beta * mean_x
+    ssr = cyy - beta * cxy
+    residual_std = sqrt((ssr if ssr > 0.0 else 0.0) / (n - _DOF)) if n > _DOF else nan
+    r_squared = cxy / cyy * beta if cyy else nan
+    if r_squared > 1.0:
+        r_squared = 1.0
+    std_error = residual_std / sqrt(cxx)
+    if std_error:  # also true of NaN
+        t_stat = beta / std_error
+    else:
+        t_stat = copysign(inf, beta) if beta else nan
+    return beta, alpha, std_error, t_stat, r_squared, residual_std
+
+
+def alpha_std_error(n: Floats, mean: Floats, centred: Floats, std: Floats) -> Floats:
+    """Return the standard error of alpha, given ``residual_std``; shape (n_sets,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        leverage = mean[0] / np.sqrt(centred[0])
+        result: Floats = std * np.sqrt(1.0 / n + leverage * leverage)
+    return result
+
+
+def correlation(centred: Floats, beta: Floats) -> Floats:
+    """Return the correlation of x and y, NaN where beta is; shape (n_sets,)."""
+    cxx, cxy, cyy = centred
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = cxy / (np.sqrt(cxx) * np.sqrt(cyy))
+    np.clip(result, -1.0, 1.0, out=result)
+    result[np.isnan(beta)] = nan
+    return result

@@ -1,0 +1,95 @@
+"""The vocabulary of the beta factory: data, bytes, topics and errors.
+
+Rule: nothing here has behavior beyond encoding itself, and nothing here imports
+anything but msgspec and the standard library.
+"""
+
+from .betas import BetasUpdated, BetaUpdated, Reason, Status
+from .codec import MESSAGE_TYPES, Message, decode, decode_payload, encode
+from .control import (
+    WIRE_VERSION,
+    Acknowledged,
+    Encoding,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Overflow,
+    Rejected,
+    RejectReason,
+    Role,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+)
+from .errors import (
+    ActorDeadError,
+    AddressInUseError,
+    BarFileError,
+    BetaFactoryError,
+    ConfigError,
+    FeedDisconnectedError,
+    FeedError,
+    FrameTooLargeError,
+    InvalidReturnsError,
+    InvalidTopicError,
+    MailboxFullError,
+    MalformedMessageError,
+    RejectedError,
+    SlowSubscriberError,
+    WireVersionError,
+)
+from .returns import (
+    BenchmarkReturnObserved,
+    ReturnObserved,
+    ReturnsObserved,
+    SymbolsDeclared,
+)
+from .topics import beta_topic, matches, parse_beta_topic, status_topic
+
+__all__ = [
+    "MESSAGE_TYPES",
+    "WIRE_VERSION",
+    "Acknowledged",
+    "ActorDeadError",
+    "AddressInUseError",
+    "BarFileError",
+    "BenchmarkReturnObserved",
+    "BetaFactoryError",
+    "BetaUpdated",
+    "BetasUpdated",
+    "ConfigError",
+    "Encoding",
+    "FeedDisconnectedError",
+    "FeedError",
+    "FrameTooLargeError",
+    "Goodbye",
+    "Heartbeat",
+    "Hello",
+    "InvalidReturnsError",
+    "InvalidTopicError",
+    "MailboxFullError",
+    "MalformedMessageError",
+    "Message",
+    "Overflow",
+    "Reason",
+    "RejectReason",
+    "Rejected",
+    "RejectedError",
+    "ReturnObserved",
+    "ReturnsObserved",
+    "Role",
+    "SlowSubscriberError",
+    "Status",
+    "Subscribe",
+    "Subscribed",
+    "SymbolsDeclared",
+    "Unsubscribe",
+    "WireVersionError",
+    "beta_topic",
+    "decode",
+    "decode_payload",
+    "encode",
+    "matches",
+    "parse_beta_topic",
+    "status_topic",
+]

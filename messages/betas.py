@@ -1,0 +1,125 @@
+"""What the sidecar publishes: betas, each with its uncertainty and its status."""
+
+import enum
+
+import msgspec
+
+from .fields import Count, Name, TimestampNs
+
+
+class Status(enum.IntEnum):
+    """What a published beta is worth; one byte per row in columnar frames."""
+
+    WARMING = 0
+    """Fewer than ``min_observations`` pairs so far: numbers are undefined."""
+    OK = 1
+    """The numbers hold for the window that ends at ``ts_event``."""
+    STALE = 2
+    """No pair completed for longer than the bound; the numbers are old."""
+    HALTED = 3
+    """The symbol is halted: its silence is expected."""
+    ZERO_VARIANCE = 4
+    """The benchmark did not move in the window: there is no beta."""
+    INSUFFICIENT = 5
+    """The window once had enough pairs and now has fewer."""
+    DEGRADED = 6
+    """A gap, a restart or an overload stands between the data and the numbers."""
+    REMOVED = 7
+    """The symbol left the universe; this is its last update."""
+
+
+class Reason(enum.IntEnum):
+    """Why the status is what it is."""
+
+    NONE = 0
+    TOO_FEW_PAIRS = 1
+    FLAT_BENCHMARK = 2
+    NO_RECENT_PAIR = 3
+    ACTOR_RESTARTED = 4
+    ACTOR_QUARANTINED = 5
+    FEED_GAP = 6
+    OVERLOAD = 7
+    HALTED_BY_OPERATOR = 8
+    REMOVED_BY_OPERATOR = 9
+
+
+class BetaUpdated(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="U", gc=False
+):
+    """One symbol's beta to one factor, after a pair completed or a status changed.
+
+    Numbers are ``None`` when the window does not define them; never 0, never NaN.
+    """
+
+    factor: Name
+    """The configured name of the model, e.g. ``market``."""
+    symbol: Name
+    benchmark: Name
+    ts_event: TimestampNs
+    """The bar at which the window ends, in nanoseconds since the Unix epoch."""
+    beta: float | None
+    """Slope of the asset's return on the benchmark's; dimensionless."""
+    alpha: float | None
+    """Intercept, a return per bar."""
+    std_error: float | None
+    """Standard error of ``beta``, with ``n_obs - 2`` degrees of freedom."""
+    t_stat: float | None
+    """``beta / std_error``; infinite on an exact line."""
+    r_squared: float | None
+    residual_std: float | None
+    """Standard deviation of the residuals, a return per bar."""
+    n_obs: Count
+    """Complete pairs in the window."""
+    window_start: TimestampNs
+    """The oldest bar of the window, in nanoseconds since the Unix epoch."""
+    status: Status
+    reason: Reason
+    revision: Count
+    """How often this bar's update was replaced by a corrected one."""
+    seq: Count
+    """Position in the factor's sequence of updates, from 1."""
+    ts_init: TimestampNs
+    """`ts_init` of the observation that caused this update."""
+    conflated: Count = 0
+    """Updates of this topic folded into this one because the subscriber was slow."""
+
+
+class BetasUpdated(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="V", gc=False
+):
+    """Many symbols' betas to one factor at one bar: the columnar `BetaUpdated`.
+
+    Every ``bytes`` field is one little-endian column with one value per symbol;
+    an undefined number is NaN beside a status that says why.
+    """
+
+    factor: Name
+    benchmark: Name
+    ts_event: TimestampNs
+    symbols: Count | tuple[Name, ...]
+    """The symbols, in column order, or the table of a `SymbolsDeclared`."""
+    beta: bytes
+    """float64, like the five columns after it."""
+    alpha: bytes
+    std_error: bytes
+    t_stat: bytes
+    r_squared: bytes
+    residual_std: bytes
+    n_obs: bytes
+    """int32."""
+    window_start: bytes
+    """int64 nanoseconds."""
+    status: bytes
+    """`Status`, one byte each."""
+    reason: bytes
+    """`Reason`, one byte each."""
+    revision: bytes
+    """int32."""
+    seq: Count
+    """`seq` of the last row."""
+    seqs: bytes
+    """int64, or empty where the rows' seqs run consecutively up to ``seq``."""
+    ts_init: bytes
+    """int64 nanoseconds, or 8 bytes where one value holds for every row."""
+    conflated: bytes = b""
+    """int32 updates folded into each row; empty = none."""

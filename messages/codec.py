@@ -1,0 +1,124 @@
+"""Messages to bytes and back: msgpack by msgspec, and nothing else.
+
+Rule: any bytes either decode to messages of this package or raise
+`MalformedMessageError`; no other error leaves this file.
+
+A payload is one message, or a list of messages. Both are msgpack arrays; a message
+begins with its tag (a string), a list begins with a message (an array), so the first
+element's type tells them apart before anything is decoded.
+"""
+
+from typing import Final
+
+import msgspec
+
+from .betas import BetasUpdated, BetaUpdated
+from .control import (
+    Acknowledged,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Rejected,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+)
+from .errors import MalformedMessageError
+from .returns import (
+    BenchmarkReturnObserved,
+    ReturnObserved,
+    ReturnsObserved,
+    SymbolsDeclared,
+)
+
+Message = (
+    ReturnObserved
+    | BenchmarkReturnObserved
+    | ReturnsObserved
+    | SymbolsDeclared
+    | BetaUpdated
+    | BetasUpdated
+    | Hello
+    | Subscribe
+    | Unsubscribe
+    | Subscribed
+    | Rejected
+    | Heartbeat
+    | Acknowledged
+    | Goodbye
+)
+"""Any message of wire format version 1."""
+
+MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
+    ReturnObserved,
+    BenchmarkReturnObserved,
+    ReturnsObserved,
+    SymbolsDeclared,
+    BetaUpdated,
+    BetasUpdated,
+    Hello,
+    Subscribe,
+    Unsubscribe,
+    Subscribed,
+    Rejected,
+    Heartbeat,
+    Acknowledged,
+    Goodbye,
+)
+"""The members of `Message`, in the same order."""
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_message_decoder: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(
+    Message
+)
+_list_decoder: Final = msgspec.msgpack.Decoder(list[Message])
+
+encode: Final = _encoder.encode
+"""``encode(message) -> bytes``: one message, or a list of messages."""
+
+_ARRAY16 = 0xDC
+_ARRAY32 = 0xDD
+
+
+def _holds_a_list(payload: bytes | memoryview) -> bool:
+    first = payload[0]
+    if first == _ARRAY16:
+        element = 3
+    elif first == _ARRAY32:
+        element = 5
+    else:
+        element = 1
+    if len(payload) <= element:
+        return True  # a list of no messages, or cut short: the list decoder can tell
+    marker = payload[element]
+    return 0x90 <= marker <= 0x9F or marker in (_ARRAY16, _ARRAY32)  # noqa: PLR2004
+
+
+def decode(payload: bytes | memoryview) -> Message:
+    """Decode one message.
+
+    Raises
+    ------
+    MalformedMessageError
+        When the bytes are not exactly one message of this wire format.
+    """
+    try:
+        return _message_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedMessageError(str(error)) from error
+
+
+def decode_payload(payload: bytes | memoryview) -> list[Message]:
+    """Decode a frame's payload: one message, or a list of messages.
+
+    Raises
+    ------
+    MalformedMessageError
+        When the bytes are neither.
+    """
+    try:
+        if payload and _holds_a_list(payload):
+            return _list_decoder.decode(payload)
+        return [_message_decoder.decode(payload)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedMessageError(str(error)) from error

@@ -1,0 +1,133 @@
+"""What peers say to each other besides data."""
+
+import enum
+
+import msgspec
+
+from .fields import Count, Name, Pattern, Text, TimestampNs
+
+WIRE_VERSION = 1
+"""The version of the wire format in this package; see `Hello`."""
+
+
+class Role(enum.StrEnum):
+    """What a connection is for."""
+
+    FEED = "feed"
+    SUBSCRIBER = "subscriber"
+    OPERATOR = "operator"
+    SIDECAR = "sidecar"
+
+
+class Encoding(enum.StrEnum):
+    """How a subscriber wants its updates."""
+
+    ROWS = "rows"
+    """One `BetaUpdated` per update."""
+    COLUMNS = "columns"
+    """One `BetasUpdated` per turn."""
+
+
+class Overflow(enum.StrEnum):
+    """What happens above the high-water mark of a subscriber's outbox."""
+
+    CONFLATE = "conflate"
+    """Only the newest value per topic is kept, and the next one says how many went."""
+    DISCONNECT = "disconnect"
+    """The subscriber is told and cut off."""
+
+
+class RejectReason(enum.StrEnum):
+    """Why the sidecar refused a message or a connection."""
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    VERSION = "version"
+    NOT_ALLOWED = "not_allowed"
+    INVALID_TOPIC = "invalid_topic"
+    UNKNOWN_TABLE = "unknown_table"
+    SLOW = "slow"
+    UNEXPECTED = "unexpected"
+
+
+class Hello(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="h", gc=False
+):
+    """The first message each way: who speaks, and which version."""
+
+    version: int = WIRE_VERSION
+    role: Role = Role.SUBSCRIBER
+    name: Name = "anonymous"
+    token: Text = ""
+    """Shared secret; empty = none."""
+
+
+class Subscribe(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="s", gc=False
+):
+    """Ask for every update whose topic matches ``pattern``."""
+
+    subscription: Count
+    """The client's number for this subscription."""
+    pattern: Pattern
+    snapshot: bool = True
+    """Whether the last value of each matching topic comes first."""
+    encoding: Encoding = Encoding.ROWS
+    overflow: Overflow = Overflow.CONFLATE
+
+
+class Unsubscribe(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="u", gc=False
+):
+    """End a subscription."""
+
+    subscription: Count
+
+
+class Subscribed(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="S", gc=False
+):
+    """The subscription holds; the snapshot follows, then every later update."""
+
+    subscription: Count
+    pattern: Pattern
+    seqs: dict[Name, Count]
+    """Join point by factor: the snapshot includes all up to here, the deltas begin
+    after it."""
+    n_snapshot: Count
+    """Updates of snapshot that follow."""
+
+
+class Rejected(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="X", gc=False
+):
+    """A message was refused; after a protocol error the connection closes."""
+
+    reason: RejectReason
+    detail: Text
+    subscription: Count = 0
+    """The subscription it is about; 0 = none."""
+
+
+class Heartbeat(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="H", gc=False
+):
+    """Still here."""
+
+    ts_init: TimestampNs
+
+
+class Acknowledged(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="A", gc=False
+):
+    """The feed's messages up to ``seq`` are taken in."""
+
+    seq: Count
+
+
+class Goodbye(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="G", gc=False
+):
+    """The speaker has said all it had to say and closes."""
+
+    reason: Text = ""

@@ -1,0 +1,242 @@
+"""Everything this package raises, in one tree.
+
+The tree, most general first::
+
+    BetaFactoryError
+    |-- MalformedMessageError (ValueError)    bytes that are not a message of ours
+    |   `-- FrameTooLargeError                a length above the agreed maximum
+    |-- WireVersionError                      the peer speaks another version
+    |-- RejectedError                         the sidecar refused what we asked
+    |-- InvalidTopicError (ValueError)        a topic or pattern outside the grammar
+    |-- ConfigError (ValueError)              one or more wrong keys, each with its path
+    |-- BarFileError (ValueError)             a bar file's row or column is unusable
+    |-- InvalidReturnsError (ValueError)      arrays that cannot be returns of one grid
+    |-- MailboxFullError                      a bounded mailbox refused a message
+    |-- ActorDeadError                        a message to an actor that has ended
+    |-- SlowSubscriberError                   a subscriber was cut by its own policy
+    |-- AddressInUseError (OSError)           another live sidecar has the address
+    `-- FeedError                             a feed cannot deliver
+        `-- FeedDisconnectedError (ConnectionError)
+
+Rule: every error derives from `BetaFactoryError`, and from the closest builtin
+where one fits, so that a caller can be as general or as precise as it likes. The
+message is built here from the attributes; the attributes carry the numbers.
+"""
+
+from collections.abc import Sequence
+
+
+class BetaFactoryError(Exception):
+    """Root of every error this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception pickles as a call with `args`; here they hold the built message,
+        # which is not what __init__ takes, so a copy is made without calling it
+        return type(self).__new__, (type(self),), {**self.__dict__, "args": self.args}
+
+
+class MalformedMessageError(BetaFactoryError, ValueError):
+    """Bytes or fields that are not a message of this wire format.
+
+    Parameters
+    ----------
+    reason
+        What is wrong, in the decoder's words.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"malformed message: {reason}")
+
+
+class FrameTooLargeError(MalformedMessageError):
+    """A frame header announces more bytes than the maximum frame size."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(f"frame length must be at most {limit} bytes, was {size}")
+
+
+class WireVersionError(BetaFactoryError):
+    """The peer's `Hello` names a wire version that we do not speak."""
+
+    def __init__(self, version: int, supported: int) -> None:
+        self.version = version
+        self.supported = supported
+        super().__init__(f"wire version must be {supported}, was {version}")
+
+
+class RejectedError(BetaFactoryError):
+    """The sidecar answered with `Rejected`.
+
+    Parameters
+    ----------
+    reason
+        The machine-readable reason (`messages.RejectReason` value).
+    detail
+        One sentence that names the place and the way out.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"rejected ({reason}): {detail}")
+
+
+class InvalidTopicError(BetaFactoryError, ValueError):
+    """A topic or a pattern outside the grammar of `messages.topics`."""
+
+    def __init__(self, topic: str, reason: str) -> None:
+        self.topic = topic
+        self.reason = reason
+        super().__init__(f"invalid topic {topic!r}: {reason}")
+
+
+class ConfigError(BetaFactoryError, ValueError):
+    """A configuration with wrong keys or values.
+
+    Parameters
+    ----------
+    problems
+        Pairs of (dotted key path, what is wrong with it); all that were found.
+    source
+        The file, or ``None`` when the values came from code.
+    """
+
+    def __init__(
+        self, problems: Sequence[tuple[str, str]], *, source: str | None = None
+    ) -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        where = f"{source}: " if source else ""
+        lines = "; ".join(f"{path}: {reason}" for path, reason in self.problems)
+        super().__init__(f"{where}{lines}")
+
+
+class BarFileError(BetaFactoryError, ValueError):
+    """A bar file that cannot be used, with the first offending place.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reason
+        What is wrong there.
+    row
+        Data row, counted from 1 without the header; ``None`` for the whole file.
+    column
+        Column name, where one is to blame.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        reason: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        self.path = path
+        self.reason = reason
+        self.row = row
+        self.column = column
+        place = path
+        if row is not None:
+            place += f", row {row}"
+        if column is not None:
+            place += f", column {column!r}"
+        super().__init__(f"{place}: {reason}")
+
+
+class InvalidReturnsError(BetaFactoryError, ValueError):
+    """Arrays that do not form returns on one grid of bars.
+
+    Parameters
+    ----------
+    name
+        The argument or symbol at fault.
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"{name}: {reason}")
+
+
+class MailboxFullError(BetaFactoryError):
+    """A mailbox under the `block` policy has no room for another message."""
+
+    def __init__(self, actor: str, capacity: int) -> None:
+        self.actor = actor
+        self.capacity = capacity
+        super().__init__(f"mailbox of {actor} is full at {capacity} messages")
+
+
+class ActorDeadError(BetaFactoryError):
+    """A message was sent to an actor that is stopped or quarantined."""
+
+    def __init__(self, actor: str, state: str) -> None:
+        self.actor = actor
+        self.state = state
+        super().__init__(f"actor {actor} is {state} and takes no messages")
+
+
+class SlowSubscriberError(BetaFactoryError):
+    """A subscriber under the `disconnect` policy fell behind and was cut.
+
+    Parameters
+    ----------
+    subscriber
+        Its name.
+    pending
+        Bytes waiting in its outbox when it was cut.
+    limit
+        The outbox's high-water mark, in bytes.
+    """
+
+    def __init__(self, subscriber: str, pending: int, limit: int) -> None:
+        self.subscriber = subscriber
+        self.pending = pending
+        self.limit = limit
+        super().__init__(
+            f"subscriber {subscriber} had {pending} bytes pending, "
+            f"its high-water mark is {limit}"
+        )
+
+
+class AddressInUseError(BetaFactoryError, OSError):
+    """A live sidecar already listens at the address."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(
+            f"a live sidecar already listens at {address}; "
+            "stop it or choose another address"
+        )
+
+
+class FeedError(BetaFactoryError):
+    """A feed cannot deliver its returns."""
+
+
+class FeedDisconnectedError(FeedError, ConnectionError):
+    """The connection to the sidecar is gone and reconnecting did not help.
+
+    Parameters
+    ----------
+    address
+        Where we tried to connect.
+    attempts
+        How many times.
+    """
+
+    def __init__(self, address: str, attempts: int, cause: str) -> None:
+        self.address = address
+        self.attempts = attempts
+        self.cause = cause
+        super().__init__(
+            f"no connection to {address} after {attempts} attempts: {cause}"
+        )

@@ -1,0 +1,131 @@
+"""Topics and the patterns that match them: one grammar for both sides.
+
+A topic is two or three tokens joined by dots::
+
+    beta.<factor>.<symbol>      status.<symbol>      feed.<name>
+    system.heartbeat            system.deadletter
+
+A token is never empty and holds no ``.``, ``*``, ``>``, ``%``, space or control
+character; where a name has one (``BRK.B``), the character is percent-escaped
+(``BRK%2EB``), and no other character is, so a name has exactly one token. Slashes
+stay as they are (``BTC/USDT``).
+
+A pattern has the NATS meaning: ``*`` stands for exactly one token, a final ``>`` for
+one or more.
+"""
+
+import re
+from typing import Final
+
+from .errors import InvalidTopicError
+
+_UNSAFE: Final = re.compile(r"[\x00-\x20.*>%\x7f-\x9f]")
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+
+TOKENS_OF_KIND: Final = {"beta": 3, "status": 2, "feed": 2, "system": 2}
+"""How many tokens a topic of each kind has."""
+
+
+def escape(name: str) -> str:
+    """Return ``name`` as one topic token.
+
+    Examples
+    --------
+    >>> escape("BRK.B"), escape("BTC/USDT")
+    ('BRK%2EB', 'BTC/USDT')
+    """
+    return _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
+
+
+def unescape(token: str) -> str:
+    """Return the name that ``escape`` made this token from."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), token)
+
+
+def beta_topic(factor: str, symbol: str) -> str:
+    """Return the topic under which a symbol's beta to a factor is published."""
+    return f"beta.{escape(factor)}.{escape(symbol)}"
+
+
+def status_topic(symbol: str) -> str:
+    """Return the topic of a symbol's lifecycle."""
+    return f"status.{escape(symbol)}"
+
+
+def parse_beta_topic(topic: str) -> tuple[str, str]:
+    """Return (factor, symbol) of a beta topic.
+
+    Raises
+    ------
+    InvalidTopicError
+        When ``topic`` is not ``beta.<factor>.<symbol>`` without wildcards.
+    """
+    tokens = check_pattern(topic)
+    if tokens[0] != "beta" or len(tokens) != TOKENS_OF_KIND["beta"]:
+        raise InvalidTopicError(topic, "must be beta.<factor>.<symbol>")
+    if "*" in tokens or ">" in tokens:
+        raise InvalidTopicError(topic, "a wildcard names no single topic")
+    return unescape(tokens[1]), unescape(tokens[2])
+
+
+def check_pattern(pattern: str) -> list[str]:
+    """Return the tokens of a pattern, or say what is wrong with it.
+
+    Raises
+    ------
+    InvalidTopicError
+        When a token is empty, a wildcard stands inside a token, ``>`` is not last, a
+        token is not as `escape` writes it, or a pattern without ``>`` has more tokens
+        than any topic of its kind.
+    """
+    tokens = pattern.split(".")
+    for position, token in enumerate(tokens):
+        if not token:
+            raise InvalidTopicError(pattern, f"token {position + 1} is empty")
+        if token == "*":
+            continue
+        if token == ">":
+            if position != len(tokens) - 1:
+                raise InvalidTopicError(pattern, "'>' must be the last token")
+            continue
+        bare = _ESCAPE.sub("", token)
+        if unsafe := _UNSAFE.search(bare):
+            raise InvalidTopicError(
+                pattern,
+                f"token {position + 1} holds {unsafe[0]!r}; "
+                f"write it as {escape(unsafe[0])}",
+            )
+        if (written := escape(unescape(token))) != token:
+            raise InvalidTopicError(
+                pattern, f"token {position + 1} must be written {written}"
+            )
+    expected = TOKENS_OF_KIND.get(tokens[0])
+    if expected is not None and len(tokens) > expected and tokens[-1] != ">":
+        name = unescape(".".join(tokens[expected - 1 :]))
+        fixed = ".".join([*tokens[: expected - 1], escape(name)])
+        raise InvalidTopicError(
+            pattern,
+            f"a {tokens[0]} topic has {expected} tokens, this has {len(tokens)}; "
+            f"for a name with dots write {fixed}",
+        )
+    return tokens
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Return whether ``topic`` matches ``pattern``.
+
+    Examples
+    --------
+    >>> matches("beta.market.*", "beta.market.BRK%2EB")
+    True
+    >>> matches("beta.>", "beta.market.AAPL"), matches("beta.>", "beta")
+    (True, False)
+    """
+    wanted = pattern.split(".")
+    tokens = topic.split(".")
+    for position, token in enumerate(wanted):
+        if token == ">":
+            return len(tokens) > position
+        if position >= len(tokens) or token not in ("*", tokens[position]):
+            return False
+    return len(wanted) == len(tokens)
