@@ -29,6 +29,10 @@ class Drop(enum.StrEnum):
     """For a bar older than the newest one."""
     UNPAIRED = "unpaired"
     """The benchmark never had a return for this bar."""
+    OVERFLOW = "overflow"
+    """The actor's mailbox was full."""
+    UNDELIVERABLE = "undeliverable"
+    """The actor is quarantined or stopped, or failed on this very message."""
 
 
 QUARANTINED = frozenset(

@@ -1,0 +1,274 @@
+"""The `beta-factory` command.
+
+Rule: a command parses its arguments, calls one function of this folder and prints what
+comes back. Results go to standard output, everything else to standard error. Exit
+codes: 0 done, 1 the input or the configuration is wrong, 2 a file is missing (or
+typer's own usage error), 3 the sidecar could not be reached or went away.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+
+from ..actors import BetaFactory, MarketBetaConfig
+from ..messages import BetaFactoryError, ConfigError, FeedDisconnectedError
+from .address import Address, default_address
+
+app = typer.Typer(
+    help="Live rolling betas of many symbols, published by topic.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+EXIT_WRONG = 1
+EXIT_MISSING = 2
+EXIT_UNREACHABLE = 3
+
+BarFile = Annotated[Path, typer.Argument(help="Bar file, .parquet or .csv.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Where the sidecar listens: unix:///path or tcp://host:port."),
+]
+BenchmarkOption = Annotated[
+    str, typer.Option(help="Which of the file's symbols is the benchmark.")
+]
+ReturnsOption = Annotated[
+    Literal["simple", "log"], typer.Option(help="How returns are made from closes.")
+]
+OvernightOption = Annotated[
+    Literal["exclude", "include"], typer.Option(help="Returns across a session gap.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if show_version:
+        typer.echo(version("hft-beta-factory"))
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option(help="Configuration file (TOML).")],
+) -> None:
+    """Run the live sidecar until Ctrl-C or SIGTERM."""
+    from .config import load_config  # noqa: PLC0415 - each command loads what it needs
+    from .presentation import sidecar_lines  # noqa: PLC0415
+    from .sidecar import run_sidecar  # noqa: PLC0415
+
+    with _errors():
+        loaded = load_config(config)
+        _log_to_stderr(loaded.log.level)
+
+        def on_listening(address: Address) -> None:
+            _err.print(f"listening at {address}")
+
+        summary = run_sidecar(loaded, on_listening=on_listening)
+    _print_lines(sidecar_lines(summary))
+
+
+@app.command()
+def validate(
+    config: Annotated[Path, typer.Option(help="Configuration file (TOML).")],
+    *,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the effective configuration.")
+    ] = False,
+) -> None:
+    """Say OK, or name every wrong key of a configuration with its path."""
+    from .config import describe, load_config  # noqa: PLC0415
+
+    with _errors():
+        loaded = load_config(config)
+    if show:
+        typer.echo(describe(loaded), nl=False)
+    typer.echo("OK", err=show)
+
+
+@app.command()
+def replay(  # noqa: PLR0913 - a command's options
+    file: BarFile,
+    *,
+    benchmark: BenchmarkOption = "SPY",
+    lookback_length: Annotated[int, typer.Option(help="Window, in bars.")] = 390,
+    min_observations: Annotated[
+        int, typer.Option(help="Pairs before a beta is a number.")
+    ] = 60,
+    stale_after: Annotated[
+        int | None, typer.Option(help="Bars without a pair until stale.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write every update here: .parquet, .csv or .jsonl."),
+    ] = None,
+    returns: ReturnsOption = "simple",
+    overnight: OvernightOption = "exclude",
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Replay a bar file through the actors at full speed."""
+    from .bars import read_bars  # noqa: PLC0415
+    from .clock import LiveClock  # noqa: PLC0415
+    from .observations import asset_symbols, observe  # noqa: PLC0415
+    from .presentation import replay_lines  # noqa: PLC0415
+    from .progress import bar_progress  # noqa: PLC0415
+    from .replay import Replayer  # noqa: PLC0415
+    from .update_files import UpdateWriter  # noqa: PLC0415
+
+    with _errors():
+        bars = read_bars(file, returns=returns, overnight=overnight)
+        factory = BetaFactory(
+            asset_symbols(bars, benchmark),
+            benchmark=benchmark,
+            config=MarketBetaConfig(lookback_length, min_observations, stale_after),
+        )
+        with (
+            (UpdateWriter(out) if out else nullcontext()) as writer,
+            bar_progress(len(bars.ts_events), _err, shown=progress) as on_bar,
+        ):
+            replayer = Replayer(
+                factory,
+                LiveClock(),
+                on_columns=writer.write_columns if writer else None,
+            )
+            summary = replayer.run(observe(bars, benchmark), on_bar=on_bar)
+    _print_lines([f"file      {file}", *replay_lines(summary)])
+
+
+@app.command()
+def publish(  # noqa: PLR0913 - a command's options
+    file: BarFile,
+    *,
+    address: AddressOption = None,
+    benchmark: BenchmarkOption = "SPY",
+    speed: Annotated[
+        float, typer.Option(help="Multiple of real time; 0 = as fast as it goes.")
+    ] = 1.0,
+    frame_format: Annotated[
+        Literal["columns", "single"],
+        typer.Option("--format", help="One message per bar, or per symbol."),
+    ] = "columns",
+    returns: ReturnsOption = "simple",
+    overnight: OvernightOption = "exclude",
+    name: Annotated[str, typer.Option(help="The feed's name.")] = "publish",
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Feed a sidecar with a file's returns, in real-time order."""
+    from .bars import read_bars  # noqa: PLC0415
+    from .feed import run_feed  # noqa: PLC0415
+    from .observations import FrameFormat, observe  # noqa: PLC0415
+    from .progress import bar_progress  # noqa: PLC0415
+
+    with _errors():
+        bars = read_bars(file, returns=returns, overnight=overnight)
+        with bar_progress(len(bars.ts_events), _err, shown=progress) as on_bar:
+            summary = run_feed(
+                observe(bars, benchmark, frame_format=FrameFormat(frame_format)),
+                address or str(default_address()),
+                name=name,
+                speed=speed,
+                on_bar=on_bar,
+            )
+    _print_lines(
+        [
+            f"bars      {summary.n_bars:,}",
+            f"messages  {summary.n_messages:,} sent, "
+            f"{summary.n_acknowledged:,} acknowledged",
+            f"elapsed   {summary.elapsed_s:.2f} s",
+        ]
+    )
+
+
+@app.command()
+def subscribe(  # noqa: PLR0913 - a command's options
+    patterns: Annotated[
+        list[str], typer.Argument(help="Topic patterns, e.g. 'beta.market.*'.")
+    ],
+    *,
+    address: AddressOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per update.")
+    ] = False,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Ask for columnar frames.")
+    ] = False,
+    snapshot: Annotated[
+        bool, typer.Option(help="Begin with the last value of each topic.")
+    ] = True,
+    count: Annotated[
+        int | None, typer.Option(help="End after this many updates.")
+    ] = None,
+) -> None:
+    """Print updates until the sidecar ends or Ctrl-C."""
+    from .watch import watch  # noqa: PLC0415
+
+    with _errors():
+        summary = watch(
+            patterns,
+            address or str(default_address()),
+            out=sys.stdout.buffer,
+            as_json=as_json,
+            console=_out if _out.is_terminal and not as_json else None,
+            columns=columns,
+            snapshot=snapshot,
+            count=count,
+        )
+    _err.print(
+        f"{summary.n_updates:,} updates, {summary.n_conflated:,} conflated, "
+        f"{summary.n_gaps:,} gaps, digest sha256:{summary.digest}"
+    )
+
+
+def main() -> NoReturn:
+    """Run the command line; the entry point of `beta-factory`."""
+    app()
+    raise SystemExit(0)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    # One line and an exit code for what can go wrong on purpose; a traceback only for
+    # what nobody foresaw.
+    try:
+        yield
+    except ConfigError as error:
+        where = f"{error.source}: " if error.source else ""
+        for path, reason in error.problems:
+            typer.echo(f"{where}{path}: {reason}", err=True)
+        raise typer.Exit(EXIT_WRONG) from None
+    except FileNotFoundError as error:
+        typer.echo(f"{error.filename}: no such file", err=True)
+        raise typer.Exit(EXIT_MISSING) from None
+    except FeedDisconnectedError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_UNREACHABLE) from None
+    except BetaFactoryError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_WRONG) from None
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+
+
+def _print_lines(lines: list[str]) -> None:
+    for text in lines:
+        typer.echo(text)

@@ -1,0 +1,94 @@
+"""A feed: recorded messages to a sidecar, in the time in which they happened."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import anyio
+
+from ..messages import Message, Role
+from .client import connect
+from .clock import LiveClock
+
+LONGEST_PAUSE_S = 1.0
+"""A gap in the recording (a night, a weekend) is cut to this: nobody watches a feed
+that sends nothing for seventeen hours."""
+
+
+class FeedSummary(NamedTuple):
+    """What a feed sent."""
+
+    n_bars: int
+    n_messages: int
+    n_acknowledged: int
+    elapsed_s: float
+
+
+async def feed(
+    bars: Iterable[tuple[int, list[Message]]],
+    address: str,
+    *,
+    name: str = "feed",
+    speed: float = 1.0,
+    on_bar: Callable[[int], None] | None = None,
+) -> FeedSummary:
+    """Send every bar when it is due, and wait until all is acknowledged.
+
+    Parameters
+    ----------
+    bars
+        Pairs of (stamp, messages), oldest first.
+    address
+        The sidecar's.
+    speed
+        Multiple of real time; 0 = as fast as the sidecar takes it.
+    on_bar
+        Called with the stamp after each bar.
+
+    Raises
+    ------
+    FeedDisconnectedError
+        When the sidecar cannot be reached, at first or again.
+    """
+    clock = LiveClock()
+    started = clock.monotonic()
+    n_bars = 0
+    async with connect(address, name=name, role=Role.FEED) as client:
+        due = clock.monotonic()
+        previous: int | None = None
+        for ts_event, messages in bars:
+            if speed > 0 and previous is not None:
+                pause = (ts_event - previous) / 1e9 / speed
+                due += min(pause, LONGEST_PAUSE_S)
+                # A late feed catches up by not sleeping; it does not skip.
+                wait = due - clock.monotonic()
+                if wait > 0:
+                    await anyio.sleep(wait)
+            previous = ts_event
+            await client.publish(messages)
+            n_bars += 1
+            if on_bar is not None:
+                on_bar(ts_event)
+        await client.flush()
+        return FeedSummary(
+            n_bars=n_bars,
+            n_messages=client.n_published,
+            n_acknowledged=client.n_acknowledged,
+            elapsed_s=clock.monotonic() - started,
+        )
+
+
+def run_feed(
+    bars: Iterable[tuple[int, list[Message]]],
+    address: str,
+    *,
+    name: str = "feed",
+    speed: float = 1.0,
+    on_bar: Callable[[int], None] | None = None,
+) -> FeedSummary:
+    """Run `feed` in its own event loop."""
+
+    async def main() -> FeedSummary:
+        return await feed(bars, address, name=name, speed=speed, on_bar=on_bar)
+
+    return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})

@@ -1,0 +1,154 @@
+"""A bounded mailbox with two lanes, and what happens when it is full.
+
+Rule: a mailbox never holds more data messages than its capacity, never reorders what
+it holds, and counts everything it gives up. Control messages pass before data and are
+never given up: there are few, and losing one (a stop, a halt) is worse than a long
+mailbox.
+"""
+
+import enum
+from collections import deque
+from typing import NamedTuple
+
+from ..messages import MailboxFullError, Message, ReturnObserved
+
+
+class OverflowPolicy(enum.StrEnum):
+    """What a full mailbox does with one more data message."""
+
+    BLOCK = "block"
+    """Refuse it: `MailboxFullError` tells the source to wait."""
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    CONFLATE = "conflate"
+    """Replace the waiting return of the same bar, else drop the oldest."""
+
+
+class MailboxStatistics(NamedTuple):
+    """What passed through a mailbox."""
+
+    n_waiting: int
+    #: messages in both lanes
+    n_received: int
+    #: messages ever accepted
+    n_dropped: int
+    #: messages given up because the mailbox was full
+    n_conflated: int
+    #: messages replaced by a newer one for the same bar
+    high_water: int
+    #: most messages that ever waited
+
+
+class Mailbox:
+    """What waits for one actor.
+
+    Parameters
+    ----------
+    actor
+        Its name, for errors.
+    capacity
+        Most data messages that may wait.
+    policy
+        What happens to one more.
+    """
+
+    __slots__ = (
+        "_actor",
+        "_control",
+        "_data",
+        "_high_water",
+        "_n_conflated",
+        "_n_dropped",
+        "_n_received",
+        "capacity",
+        "policy",
+    )
+
+    def __init__(self, actor: str, capacity: int, policy: OverflowPolicy) -> None:
+        self._actor = actor
+        self.capacity = capacity
+        self.policy = policy
+        self._control: deque[Message] = deque()
+        self._data: deque[Message] = deque()
+        self._n_received = 0
+        self._n_dropped = 0
+        self._n_conflated = 0
+        self._high_water = 0
+
+    def __len__(self) -> int:
+        return len(self._control) + len(self._data)
+
+    def put(self, message: Message) -> Message | None:
+        """Append a data message; return the one that was given up for it, if any.
+
+        Raises
+        ------
+        MailboxFullError
+            When the mailbox is full and its policy is `block`.
+        """
+        if len(self._data) < self.capacity:
+            self._append(message)
+            return None
+        if self.policy is OverflowPolicy.BLOCK:
+            raise MailboxFullError(self._actor, self.capacity)
+        if self.policy is OverflowPolicy.DROP_NEWEST:
+            self._n_dropped += 1
+            return message
+        if self.policy is OverflowPolicy.CONFLATE:
+            older = self._replace(message)
+            if older is not None:
+                return older
+        self._n_dropped += 1
+        oldest = self._data.popleft()
+        self._append(message)
+        return oldest
+
+    def put_control(self, message: Message) -> None:
+        """Append a control message: it passes before all data."""
+        self._control.append(message)
+        self._n_received += 1
+
+    def get(self) -> Message | None:
+        """Return the next message, ``None`` when nothing waits."""
+        if self._control:
+            return self._control.popleft()
+        if self._data:
+            return self._data.popleft()
+        return None
+
+    def drain(self) -> list[Message]:
+        """Take out everything that waits, in the order `get` would give it."""
+        messages = [*self._control, *self._data]
+        self._control.clear()
+        self._data.clear()
+        return messages
+
+    def statistics(self) -> MailboxStatistics:
+        """Return what passed through so far."""
+        return MailboxStatistics(
+            n_waiting=len(self),
+            n_received=self._n_received,
+            n_dropped=self._n_dropped,
+            n_conflated=self._n_conflated,
+            high_water=self._high_water,
+        )
+
+    def _append(self, message: Message) -> None:
+        self._data.append(message)
+        self._n_received += 1
+        self._high_water = max(self._high_water, len(self._data))
+
+    def _replace(self, message: Message) -> Message | None:
+        if type(message) is not ReturnObserved:
+            return None
+        for position, waiting in enumerate(self._data):
+            if (
+                type(waiting) is ReturnObserved
+                and waiting.ts_event == message.ts_event
+                and waiting.symbol == message.symbol
+            ):
+                self._data[position] = message
+                self._n_received += 1
+                self._n_conflated += 1
+                return waiting
+        return None

@@ -1,0 +1,110 @@
+"""How updates and summaries look on a terminal."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from ..messages import BetaUpdated, Status
+from .replay import ReplaySummary
+from .sidecar import SidecarSummary
+from .system import SystemStatistics
+
+_STYLE_OF_STATUS = {
+    Status.OK: "green",
+    Status.WARMING: "yellow",
+    Status.STALE: "magenta",
+    Status.HALTED: "magenta",
+    Status.ZERO_VARIANCE: "yellow",
+    Status.INSUFFICIENT: "yellow",
+    Status.DEGRADED: "red",
+    Status.REMOVED: "red",
+}
+
+LINE_HEADER = (
+    f"{'ts_event':<29} {'symbol':<12} {'beta':>9} {'std_error':>9} {'t_stat':>8} "
+    f"{'r_squared':>9} {'n_obs':>6} status"
+)
+
+
+def number(value: float | None, spec: str) -> str:
+    """Return a number for a table; an undefined one is a dash, never a 0."""
+    return "-" if value is None else format(value, spec)
+
+
+def stamp(ts_ns: int) -> str:
+    """Return nanoseconds since the epoch as ISO 8601 in UTC, exact to the last digit.
+
+    Examples
+    --------
+    >>> stamp(1_381_239_001_000_000_002)
+    '2013-10-08T13:30:01.000000002'
+    """
+    seconds, ns = divmod(ts_ns, 1_000_000_000)
+    # datetime has microseconds only: it gets the seconds, the rest is text
+    whole = datetime.fromtimestamp(seconds, tz=UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns:09d}"
+
+
+def line(update: BetaUpdated) -> str:
+    """Return one update as one aligned line, see `LINE_HEADER`."""
+    return (
+        f"{stamp(update.ts_event):<29} {update.symbol:<12} {number(update.beta, '9.4f'):>9} "
+        f"{number(update.std_error, '9.4f'):>9} {number(update.t_stat, '8.2f'):>8} "
+        f"{number(update.r_squared, '9.4f'):>9} {update.n_obs:>6} "
+        f"{update.status.name.lower()}"
+    )
+
+
+def beta_table(updates: Iterable[BetaUpdated], title: str) -> Table:
+    """Return the last values of many topics as a table."""
+    table = Table(title=title)
+    for name in ("symbol", "beta", "std error", "t", "R2", "n_obs", "status", "ts_event"):
+        table.add_column(name, justify="left" if name == "symbol" else "right")
+    for update in updates:
+        style = _STYLE_OF_STATUS[update.status]
+        table.add_row(
+            update.symbol,
+            number(update.beta, ".4f"),
+            number(update.std_error, ".4f"),
+            number(update.t_stat, ".2f"),
+            number(update.r_squared, ".4f"),
+            str(update.n_obs),
+            f"[{style}]{update.status.name.lower()}[/]",
+            stamp(update.ts_event)[11:23],
+        )
+    return table
+
+
+def system_lines(statistics: SystemStatistics) -> list[str]:
+    """Return what a system did, one fact a line."""
+    dropped = ", ".join(f"{reason} {n:,}" for reason, n in statistics.dropped.items())
+    return [
+        f"bars      {statistics.n_bars:,}",
+        f"pairs     {statistics.n_pairs:,}",
+        f"updates   {statistics.n_updates:,}",
+        f"dropped   {dropped or 'none'}",
+        f"restarts  {statistics.n_restarts:,}, "
+        f"dead letters {statistics.n_dead_letters:,}",
+    ]
+
+
+def replay_lines(summary: ReplaySummary) -> list[str]:
+    """Return a replay's summary."""
+    rate = summary.system.n_updates / summary.elapsed_s if summary.elapsed_s else 0.0
+    return [
+        *system_lines(summary.system),
+        f"rate      {rate:,.0f} updates/s in {summary.elapsed_s:.2f} s",
+        f"digest    sha256:{summary.digest}",
+    ]
+
+
+def sidecar_lines(summary: SidecarSummary) -> list[str]:
+    """Return a sidecar's summary."""
+    return [
+        *system_lines(summary.system),
+        f"peers     {summary.n_connections:,} accepted, {summary.n_rejected:,} rejected",
+        f"frames    {summary.n_frames:,} received",
+        f"conflated {summary.n_conflated:,} updates",
+        f"uptime    {summary.uptime_s:.1f} s",
+    ]

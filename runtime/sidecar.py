@@ -1,0 +1,242 @@
+"""The live process: one system, one socket, until it is told to stop.
+
+Rule: everything that the process does besides the hot path is a task of one task
+group: the listener, the heartbeat, the report of what was dropped, the wait for a
+signal. When one ends, or fails, all end, in the order of `_drain`.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import stat
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+
+from ..actors import BetaFactory, Factor
+from ..messages import AddressInUseError, ConfigError
+from .address import Address
+from .clock import Clock, LiveClock
+from .config import SidecarConfig
+from .server import Connection, Server
+from .supervisor import RestartPolicy
+from .system import System, SystemStatistics
+
+logger = logging.getLogger(__name__)
+
+SOCKET_MODE = 0o600
+"""Only the user who runs the sidecar may connect."""
+
+BACKLOG = 128
+"""Connections that may wait to be accepted: strategies that start together."""
+
+
+class SidecarSummary(NamedTuple):
+    """What one run of the sidecar did."""
+
+    system: SystemStatistics
+    n_connections: int
+    n_rejected: int
+    n_frames: int
+    n_conflated: int
+    uptime_s: float
+
+
+async def serve(
+    config: SidecarConfig,
+    *,
+    clock: Clock | None = None,
+    on_listening: Callable[[Address], None] | None = None,
+    stop: anyio.Event | None = None,
+) -> SidecarSummary:
+    """Run a sidecar until SIGINT, SIGTERM or ``stop``.
+
+    Parameters
+    ----------
+    config
+        What to estimate and where to listen.
+    clock
+        The machine's by default.
+    on_listening
+        Called once, when peers can connect.
+    stop
+        Another way to end it, for programs that embed it.
+
+    Raises
+    ------
+    AddressInUseError
+        When another live sidecar listens at the address.
+    """
+    clock = clock or LiveClock()
+    loop = asyncio.get_running_loop()
+    server: Server
+
+    factory = BetaFactory(config.symbols, factors=_factors(config))
+    system = System(
+        factory,
+        clock,
+        call_later=loop.call_later,
+        call_soon=loop.call_soon,
+        on_columns=lambda columns: server.publish(columns),
+        mailbox_capacity=config.actors.mailbox_capacity,
+        overflow=config.actors.overflow,
+        restart_policy=RestartPolicy(
+            restart_limit=config.actors.restart_limit,
+            restart_window_s=config.actors.restart_window_s,
+            restart_backoff_s=config.actors.restart_backoff_s,
+            restart_backoff_max_s=config.actors.restart_backoff_max_s,
+        ),
+        turn_budget=config.actors.turn_budget,
+    )
+    server = Server(
+        system,
+        instance=secrets.token_hex(8),
+        max_frame_bytes=config.server.max_frame_bytes,
+        outbox_high_water_bytes=config.server.outbox_high_water_bytes,
+        hello_timeout_s=config.server.hello_timeout_s,
+    )
+    address = Address.parse(config.server.address)
+    started = clock.monotonic()
+    listener = await _listen(address, server)
+    try:
+        system.start()
+        logger.info(
+            "sidecar.listening address=%s symbols=%d factors=%d",
+            address,
+            len(factory.symbols),
+            len(factory.factors),
+        )
+        if on_listening is not None:
+            on_listening(address)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_beat, server, clock, config.server.heartbeat_interval_s)
+            tasks.start_soon(_report, system, config.server.report_interval_s)
+            if stop is None:
+                await _wait_for_signal()
+            else:
+                await stop.wait()
+            tasks.cancel_scope.cancel()
+    finally:
+        await _drain(listener, server, system, config.server.drain_timeout_s)
+        if address.path is not None:
+            Path(address.path).unlink(missing_ok=True)
+    return SidecarSummary(
+        system=system.statistics(),
+        n_connections=server.n_accepted,
+        n_rejected=server.n_rejected,
+        n_frames=server.n_frames,
+        n_conflated=server.n_conflated,
+        uptime_s=clock.monotonic() - started,
+    )
+
+
+def run_sidecar(
+    config: SidecarConfig, *, on_listening: Callable[[Address], None] | None = None
+) -> SidecarSummary:
+    """Run a sidecar in its own event loop (uvloop where there is one), see `serve`."""
+
+    async def main() -> SidecarSummary:
+        return await serve(config, on_listening=on_listening)
+
+    return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})
+
+
+def _factors(config: SidecarConfig) -> list[Factor]:
+    return list(config.factors)
+
+
+async def _listen(address: Address, server: Server) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+
+    def connect() -> Connection:
+        return Connection(server, loop)
+
+    if address.path is None:
+        try:
+            return await loop.create_server(
+                connect, address.host, address.port, backlog=BACKLOG
+            )
+        except OSError as error:
+            if error.errno == 98:  # noqa: PLR2004 - EADDRINUSE
+                raise AddressInUseError(str(address)) from error
+            raise ConfigError([("server.address", str(error))]) from error
+    path = address.path
+    _take_over(path)
+    # The socket must never be open to others, not even between bind and chmod.
+    old_mask = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        return await loop.create_unix_server(connect, path, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError([("server.address", f"{path}: {error.strerror}")]) from error
+    finally:
+        os.umask(old_mask)
+
+
+def _take_over(path: str) -> None:
+    # A socket file that nobody answers on is left over from a crash.
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError([("server.address", f"{path} exists and is not a socket")])
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            logger.warning("sidecar.stale_socket path=%s", path)
+            Path(path).unlink(missing_ok=True)
+            return
+        except OSError:
+            pass  # it may be alive and busy: leave it its address
+    raise AddressInUseError(path)
+
+
+async def _wait_for_signal() -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            logger.info("sidecar.stopping signal=%s", signal.Signals(number).name)
+            return
+
+
+async def _beat(server: Server, clock: Clock, interval_s: float) -> None:
+    while True:
+        await anyio.sleep(interval_s)
+        server.heartbeat(clock.time_ns())
+
+
+async def _report(system: System, interval_s: float) -> None:
+    # Drops are counted where they happen and logged here, once per interval.
+    reported: Counter[str] = Counter()
+    while True:
+        await anyio.sleep(interval_s)
+        dropped = Counter(system.statistics().dropped)
+        for reason, count in sorted((dropped - reported).items()):
+            logger.warning(
+                "observations.dropped reason=%s count=%d total=%d",
+                reason,
+                count,
+                dropped[reason],
+            )
+        reported = dropped
+
+
+async def _drain(
+    listener: asyncio.Server, server: Server, system: System, timeout_s: float
+) -> None:
+    # Stop accepting, finish what was taken, tell everyone, wait for slow readers.
+    listener.close()
+    system.stop()
+    server.say_goodbye("the sidecar shuts down")
+    with anyio.move_on_after(timeout_s, shield=True):
+        while server.connections:
+            await anyio.sleep(0.005)
+    for connection in tuple(server.connections):
+        connection.abort()

@@ -1,0 +1,248 @@
+"""One connection's subscriptions and its bounded outbox.
+
+Rule: a subscriber costs nobody else anything. What a turn computed is encoded once for
+all subscribers; each gets one write per turn; one that does not read is conflated or
+cut, and holds at most its high-water mark and one turn.
+
+Theory of operation
+-------------------
+The transport's write buffer is the outbox. When it passes the high-water mark the
+transport says `pause_writing`, and from then on nothing is written for this
+subscriber: the publishers' row versions (``seq`` per row) already remember what it
+misses. When the buffer has drained, every row whose version is newer than the pause is
+sent once, with its newest value and with how many updates that value stands for.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..actors import BetaColumns
+from ..actors.publisher import BetaPublisher
+from ..messages import (
+    Encoding,
+    Message,
+    Overflow,
+    Rejected,
+    RejectReason,
+    SlowSubscriberError,
+    Subscribe,
+    Subscribed,
+    SymbolsDeclared,
+    encode,
+    matches,
+)
+from ..messages.topics import check_pattern
+from .framing import frame
+
+Mask = NDArray[np.bool_]
+
+
+class EncodedColumns:
+    """One turn's columns and their encodings, each made at most once.
+
+    Parameters
+    ----------
+    columns
+        What was computed.
+    table
+        Number of the symbol table of its factor, the same on every connection.
+    """
+
+    def __init__(self, columns: BetaColumns, table: int) -> None:
+        self.columns = columns
+        self.table = table
+        self._rows: list[bytes] | None = None
+        self._whole: dict[Encoding, bytes] = {}
+
+    def encoded(self, encoding: Encoding, mask: Mask) -> bytes:
+        """Return the frames for a subscriber of the masked symbols."""
+        wanted = mask[self.columns.rows]
+        if wanted.all():
+            whole = self._whole.get(encoding)
+            if whole is None:
+                whole = self._encode(encoding)
+                self._whole[encoding] = whole
+            return whole
+        if not wanted.any():
+            return b""
+        if encoding is Encoding.ROWS:
+            frames = self._row_frames()
+            return b"".join([frames[i] for i in np.flatnonzero(wanted).tolist()])
+        return frame(encode(self.columns.select(mask).as_columns(self.table)))
+
+    def _encode(self, encoding: Encoding) -> bytes:
+        if encoding is Encoding.ROWS:
+            return b"".join(self._row_frames())
+        return frame(encode(self.columns.as_columns(self.table)))
+
+    def _row_frames(self) -> list[bytes]:
+        if self._rows is None:
+            self._rows = [frame(encode(update)) for update in self.columns.as_rows()]
+        return self._rows
+
+
+class Subscriber:
+    """What one connection subscribed to, and what it has been sent.
+
+    Parameters
+    ----------
+    name
+        For logs.
+    transport
+        Where bytes go; its high-water mark is the outbox's.
+    publishers
+        One per factor; their order numbers the symbol tables.
+    high_water_bytes
+        Bytes in the outbox above which the subscriber counts as slow.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transport: asyncio.WriteTransport,
+        publishers: Sequence[BetaPublisher],
+        high_water_bytes: int,
+    ) -> None:
+        self.name = name
+        self.n_conflated = 0
+        """Updates folded into newer ones so far."""
+        self._transport = transport
+        self._publishers = publishers
+        self._high_water_bytes = high_water_bytes
+        self._parts: list[bytes] = []
+        self._subscriptions: dict[int, tuple[Subscribe, list[Mask]]] = {}
+        self._masks: dict[Encoding, list[Mask]] = {}
+        self._declared = False
+        self._is_paused = False
+        self._seen: list[tuple[int, NDArray[np.int64]]] = []
+        transport.set_write_buffer_limits(high=high_water_bytes)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the outbox is above its high-water mark."""
+        return self._is_paused
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens when it is slow: the strictest of its subscriptions."""
+        policies = {subscribe.overflow for subscribe, _ in self._subscriptions.values()}
+        if Overflow.DISCONNECT in policies:
+            return Overflow.DISCONNECT
+        return Overflow.CONFLATE
+
+    def send(self, message: Message) -> None:
+        """Queue one message for this turn's write."""
+        self._parts.append(frame(encode(message)))
+
+    def subscribe(self, request: Subscribe) -> None:
+        """Answer with `Subscribed` and the snapshot; deltas follow from now on.
+
+        Raises
+        ------
+        InvalidTopicError
+            When the pattern is outside the grammar.
+        """
+        check_pattern(request.pattern)
+        masks = [
+            np.array([matches(request.pattern, topic) for topic in publisher.topics])
+            for publisher in self._publishers
+        ]
+        if request.encoding is Encoding.COLUMNS and not self._declared:
+            self._declared = True
+            for table, publisher in enumerate(self._publishers):
+                self.send(SymbolsDeclared(table=table, symbols=publisher.symbols))
+        snapshot = [
+            (table, columns)
+            for table, (publisher, mask) in enumerate(
+                zip(self._publishers, masks, strict=True)
+            )
+            if request.snapshot
+            for columns in publisher.last_values(np.flatnonzero(mask))
+        ]
+        self.send(
+            Subscribed(
+                subscription=request.subscription,
+                pattern=request.pattern,
+                seqs={p.factor: p.last_seq for p in self._publishers},
+                n_snapshot=sum(len(columns) for _, columns in snapshot),
+            )
+        )
+        for table, columns in snapshot:
+            everything = np.ones(len(columns.symbols), dtype=np.bool_)
+            encoded = EncodedColumns(columns, table)
+            self._parts.append(encoded.encoded(request.encoding, everything))
+        self._subscriptions[request.subscription] = (request, masks)
+        self._unite()
+
+    def unsubscribe(self, subscription: int) -> None:
+        """End a subscription; one that does not exist is no error."""
+        self._subscriptions.pop(subscription, None)
+        self._unite()
+
+    def publish(self, turn: Sequence[EncodedColumns]) -> None:
+        """Queue what of this turn was subscribed to."""
+        if self._is_paused:
+            return
+        for encoding, masks in self._masks.items():
+            for encoded in turn:
+                part = encoded.encoded(encoding, masks[encoded.table])
+                if part:
+                    self._parts.append(part)
+
+    def flush(self) -> None:
+        """Write what this turn queued, in one write."""
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def pause(self) -> None:
+        """The outbox passed its high-water mark.
+
+        Raises
+        ------
+        SlowSubscriberError
+            When its policy is to be disconnected; it has been told.
+        """
+        self._is_paused = True
+        self._seen = [(p.last_seq, p.n_updates.copy()) for p in self._publishers]
+        if self.overflow is Overflow.DISCONNECT:
+            error = SlowSubscriberError(
+                self.name,
+                self._transport.get_write_buffer_size(),
+                self._high_water_bytes,
+            )
+            self.send(Rejected(reason=RejectReason.SLOW, detail=str(error)))
+            self.flush()
+            raise error
+
+    def resume(self) -> None:
+        """The outbox has drained: send the newest value of whatever was missed."""
+        self._is_paused = False
+        for encoding, masks in self._masks.items():
+            for table, (publisher, mask, (seq, n_updates)) in enumerate(
+                zip(self._publishers, masks, self._seen, strict=True)
+            ):
+                for columns in publisher.last_values(
+                    np.flatnonzero(mask & (publisher.seq > seq))
+                ):
+                    rows = columns.rows
+                    folded = publisher.n_updates[rows] - n_updates[rows] - 1
+                    columns.conflated = folded.astype(np.int32)
+                    self.n_conflated += int(folded.sum())
+                    encoded = EncodedColumns(columns, table)
+                    self._parts.append(encoded.encoded(encoding, mask))
+        self.flush()
+
+    def _unite(self) -> None:
+        # Two patterns of one connection that overlap do not send an update twice.
+        self._masks = {}
+        for request, masks in self._subscriptions.values():
+            united = self._masks.get(request.encoding)
+            self._masks[request.encoding] = (
+                masks
+                if united is None
+                else [a | b for a, b in zip(united, masks, strict=True)]
+            )

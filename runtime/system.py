@@ -1,0 +1,240 @@
+"""The running factory: every actor in its cell, messages in, columns out.
+
+Rule: one turn takes messages in the order in which they came, then commits once.
+Nothing here awaits, and nothing here knows a socket: the server and the replayer drive
+the same object.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..actors import Behavior, BetaColumns, BetaFactory, Drop
+from ..actors.tables import SymbolTables
+from ..messages import (
+    ActorDeadError,
+    Message,
+    Reason,
+    ReturnsObserved,
+    Status,
+    SymbolsDeclared,
+)
+from .cell import ActorCell, CellState
+from .clock import Clock
+from .dispatcher import Dispatcher
+from .mailbox import Mailbox, OverflowPolicy
+from .supervisor import RestartPolicy, Supervisor, Timer
+
+logger = logging.getLogger(__name__)
+
+_REASON_OF_STATE = {
+    CellState.RESTARTING: Reason.ACTOR_RESTARTED,
+    CellState.QUARANTINED: Reason.ACTOR_QUARANTINED,
+}
+
+
+class SystemStatistics(NamedTuple):
+    """What passed through a system so far."""
+
+    n_bars: int
+    #: benchmark bars opened, over all factors
+    n_pairs: int
+    #: pairs completed, over all factors
+    n_updates: int
+    #: updates published
+    n_restarts: int
+    #: actors restarted
+    n_dead_letters: int
+    #: messages that no actor took
+    dropped: dict[str, int]
+    #: observations not used, by reason
+
+
+class System:
+    """A `BetaFactory` whose actors live in cells.
+
+    Parameters
+    ----------
+    factory
+        The actors.
+    clock
+        For restart windows.
+    call_later
+        For restart backoffs.
+    call_soon
+        Runs the next turn when a turn's budget was spent.
+    on_columns
+        Called at the end of a turn with what it computed, if anything.
+    mailbox_capacity, overflow
+        Of every actor's mailbox.
+    restart_policy
+        Of every actor.
+    turn_budget
+        Most queued messages per turn.
+    """
+
+    def __init__(
+        self,
+        factory: BetaFactory,
+        clock: Clock,
+        *,
+        call_later: Timer,
+        call_soon: Callable[[Callable[[], None]], object],
+        on_columns: Callable[[list[BetaColumns]], None],
+        mailbox_capacity: int = 1024,
+        overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST,
+        restart_policy: RestartPolicy | None = None,
+        turn_budget: int = 20_000,
+    ) -> None:
+        self.factory = factory
+        self.dispatcher = Dispatcher(turn_budget)
+        self.supervisor = Supervisor(
+            restart_policy or RestartPolicy(),
+            clock,
+            call_later,
+            on_state=self._on_state,
+        )
+        self.cells: dict[str, ActorCell] = {}
+        self._call_soon = call_soon
+        self._on_columns = on_columns
+        self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
+        self._waiting_for_room: list[Callable[[], None]] = []
+        self._cell_of: dict[int, ActorCell] = {}
+        behaviors: list[Behavior] = [
+            *factory.broadcasters.values(),
+            *factory.actors.values(),
+        ]
+        for behavior in behaviors:
+            cell = ActorCell(
+                behavior,
+                Mailbox(behavior.name, mailbox_capacity, overflow),
+                on_failure=self._on_failure,
+                on_outgoing=self._on_outgoing,
+            )
+            self._cell_of[id(behavior)] = cell
+            self.cells[f"{type(behavior).__name__}({behavior.name})"] = cell
+
+    def start(self) -> None:
+        """Start every actor."""
+        for cell in self.cells.values():
+            cell.start()
+
+    def stop(self) -> None:
+        """Finish what is queued, commit it, and stop every actor."""
+        while self.dispatcher.run():
+            pass
+        self.end_turn()
+        for cell in self.cells.values():
+            for message in cell.stop():
+                self._give_up(cell, message, Drop.UNDELIVERABLE, "actor stopped")
+
+    def take(self, message: Message, tables: SymbolTables) -> None:
+        """Take one message into its actor; the end of the turn computes.
+
+        Parameters
+        ----------
+        message
+            Returns, or a table that later frames of the same source refer to.
+        tables
+            The tables of its source.
+
+        Raises
+        ------
+        MalformedMessageError
+            When the message is none that a factory takes, or contradicts itself.
+        MailboxFullError
+            When its actor's mailbox is full and blocks; `when_room` says when to try
+            again.
+        """
+        if type(message) is ReturnsObserved:
+            masked = self._masked if self._masked.any() else None
+            for held in self.factory.take_columns(message, tables, masked):
+                self._deliver(self.factory.actors[held.symbol], held)
+        elif type(message) is SymbolsDeclared:
+            table = tables.declare(message)
+            if table.unknown:
+                logger.warning(
+                    "table.unknown_symbols table=%d count=%d first=%r",
+                    message.table,
+                    len(table.unknown),
+                    table.symbols[table.unknown[0]],
+                )
+        else:
+            behavior = self.factory.route(message)
+            if behavior is not None:
+                self._deliver(behavior, message)
+
+    def end_turn(self) -> None:
+        """Handle what is queued, commit, and hand on what was computed."""
+        if self.dispatcher.n_ready and self.dispatcher.run():
+            self._call_soon(self.end_turn)
+        columns = self.factory.commit()
+        if columns:
+            self._on_columns(columns)
+        if self._waiting_for_room:
+            waiting, self._waiting_for_room = self._waiting_for_room, []
+            for callback in waiting:
+                callback()
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back after the next turn, when a full mailbox may have room again."""
+        self._waiting_for_room.append(callback)
+
+    def statistics(self) -> SystemStatistics:
+        """Return what passed through so far."""
+        factory = self.factory
+        return SystemStatistics(
+            n_bars=sum(cohort.n_bars for cohort in factory.cohorts),
+            n_pairs=sum(cohort.n_pairs for cohort in factory.cohorts),
+            n_updates=sum(publisher.last_seq for publisher in factory.publishers),
+            n_restarts=self.supervisor.n_restarts,
+            n_dead_letters=self.supervisor.n_dead_letters,
+            dropped={str(k): n for k, n in sorted(factory.tally.dropped.items())},
+        )
+
+    def _deliver(self, behavior: Behavior, message: Message) -> None:
+        cell = self._cell_of[id(behavior)]
+        try:
+            given_up = self.dispatcher.tell(cell, message)
+        except ActorDeadError as error:
+            self._give_up(cell, message, Drop.UNDELIVERABLE, f"actor {error.state}")
+            return
+        if given_up is not None:
+            self._give_up(cell, given_up, Drop.OVERFLOW, "mailbox full")
+
+    def _give_up(
+        self, cell: ActorCell, message: Message, drop: Drop, reason: str
+    ) -> None:
+        self.factory.tally.drop(drop)
+        self.supervisor.bury(cell.name, message, reason)
+
+    def _on_failure(
+        self, cell: ActorCell, message: Message | None, error: Exception
+    ) -> None:
+        if message is not None:
+            self.factory.tally.drop(Drop.UNDELIVERABLE)
+        self.supervisor.failed(cell, message, error)
+
+    def _on_outgoing(self, message: Message) -> None:
+        behavior = self.factory.route(message)
+        if behavior is not None:
+            self._deliver(behavior, message)
+
+    def _on_state(self, cell: ActorCell) -> None:
+        # What subscribers see of an actor that cannot take messages, and its way back.
+        row = self.factory.row_of.get(cell.name)
+        if row is not None and cell.behavior is self.factory.actors[cell.name]:
+            is_live = cell.state is CellState.LIVE
+            self._masked[row] = not is_live
+            for cohort in self.factory.cohorts:
+                if is_live:
+                    cohort.override(row, None, Reason.NONE)
+                else:
+                    cohort.override(
+                        row, Status.DEGRADED, _REASON_OF_STATE[cell.state]
+                    )
+        if cell.state is CellState.LIVE:
+            self.dispatcher.resume(cell)
+            self._call_soon(self.end_turn)
