@@ -98,6 +98,8 @@ class BetasUpdated(
     ts_event: TimestampNs
     symbols: Count | tuple[Name, ...]
     """The symbols, in column order, or the table of a `SymbolsDeclared`."""
+    rows: bytes
+    """int32 positions in ``symbols``, in column order; empty = all of them in order."""
     beta: bytes
     """float64, like the five columns after it."""
     alpha: bytes

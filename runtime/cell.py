@@ -7,8 +7,7 @@ and no other actor notices.
 States::
 
     starting --> live <--> restarting --> quarantined
-        \\          \\            |             |
-         `----------`-----------`-------------`--> stopped
+    and from each of them --> stopped
 
 A live actor with an empty mailbox takes a message on the spot: the dispatcher handles
 messages in the order in which they came, so queueing it would change nothing but time.
@@ -103,14 +102,15 @@ class ActorCell:
         else:
             self.n_processed += 1
 
-    def restart(self, error: Exception) -> None:
-        """Run ``on_restart`` and go live again, with what waits in the mailbox."""
+    def restart(self, error: Exception) -> bool:
+        """Run ``on_restart`` and go live again; return whether that worked."""
         try:
             self.behavior.on_restart(error)
         except Exception as again:  # noqa: BLE001 - the actor's failure stops here
             self._fail(None, again)
-        else:
-            self.state = CellState.LIVE
+            return False
+        self.state = CellState.LIVE
+        return True
 
     def stop(self) -> list[Message]:
         """Run ``on_stop`` and return what was never taken."""

@@ -101,7 +101,7 @@ def validate(
 
 
 @app.command()
-def replay(  # noqa: PLR0913 - a command's options
+def replay(
     file: BarFile,
     *,
     benchmark: BenchmarkOption = "SPY",
@@ -137,7 +137,7 @@ def replay(  # noqa: PLR0913 - a command's options
             config=MarketBetaConfig(lookback_length, min_observations, stale_after),
         )
         with (
-            (UpdateWriter(out) if out else nullcontext()) as writer,
+            UpdateWriter(out) if out else nullcontext() as writer,
             bar_progress(len(bars.ts_events), _err, shown=progress) as on_bar,
         ):
             replayer = Replayer(
@@ -150,7 +150,7 @@ def replay(  # noqa: PLR0913 - a command's options
 
 
 @app.command()
-def publish(  # noqa: PLR0913 - a command's options
+def publish(
     file: BarFile,
     *,
     address: AddressOption = None,
@@ -186,15 +186,15 @@ def publish(  # noqa: PLR0913 - a command's options
     _print_lines(
         [
             f"bars      {summary.n_bars:,}",
-            f"messages  {summary.n_messages:,} sent, "
-            f"{summary.n_acknowledged:,} acknowledged",
+            f"messages  {summary.n_messages:,}",
+            f"taken     {summary.n_acknowledged:,} acknowledged",
             f"elapsed   {summary.elapsed_s:.2f} s",
         ]
     )
 
 
 @app.command()
-def subscribe(  # noqa: PLR0913 - a command's options
+def subscribe(
     patterns: Annotated[
         list[str], typer.Argument(help="Topic patterns, e.g. 'beta.market.*'.")
     ],

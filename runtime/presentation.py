@@ -49,7 +49,8 @@ def stamp(ts_ns: int) -> str:
 def line(update: BetaUpdated) -> str:
     """Return one update as one aligned line, see `LINE_HEADER`."""
     return (
-        f"{stamp(update.ts_event):<29} {update.symbol:<12} {number(update.beta, '9.4f'):>9} "
+        f"{stamp(update.ts_event):<29} {update.symbol:<12} "
+        f"{number(update.beta, '9.4f'):>9} "
         f"{number(update.std_error, '9.4f'):>9} {number(update.t_stat, '8.2f'):>8} "
         f"{number(update.r_squared, '9.4f'):>9} {update.n_obs:>6} "
         f"{update.status.name.lower()}"
@@ -59,7 +60,16 @@ def line(update: BetaUpdated) -> str:
 def beta_table(updates: Iterable[BetaUpdated], title: str) -> Table:
     """Return the last values of many topics as a table."""
     table = Table(title=title)
-    for name in ("symbol", "beta", "std error", "t", "R2", "n_obs", "status", "ts_event"):
+    for name in (
+        "symbol",
+        "beta",
+        "std error",
+        "t",
+        "R2",
+        "n_obs",
+        "status",
+        "ts_event",
+    ):
         table.add_column(name, justify="left" if name == "symbol" else "right")
     for update in updates:
         style = _STYLE_OF_STATUS[update.status]
@@ -84,8 +94,8 @@ def system_lines(statistics: SystemStatistics) -> list[str]:
         f"pairs     {statistics.n_pairs:,}",
         f"updates   {statistics.n_updates:,}",
         f"dropped   {dropped or 'none'}",
-        f"restarts  {statistics.n_restarts:,}, "
-        f"dead letters {statistics.n_dead_letters:,}",
+        f"restarts  {statistics.n_restarts:,}",
+        f"dead      {statistics.n_dead_letters:,} letters",
     ]
 
 
@@ -103,7 +113,7 @@ def sidecar_lines(summary: SidecarSummary) -> list[str]:
     """Return a sidecar's summary."""
     return [
         *system_lines(summary.system),
-        f"peers     {summary.n_connections:,} accepted, {summary.n_rejected:,} rejected",
+        f"peers     {summary.n_connections:,} ({summary.n_rejected:,} rejected)",
         f"frames    {summary.n_frames:,} received",
         f"conflated {summary.n_conflated:,} updates",
         f"uptime    {summary.uptime_s:.1f} s",

@@ -83,6 +83,7 @@ class Server:
         self.outbox_high_water_bytes = outbox_high_water_bytes
         self.hello_timeout_s = hello_timeout_s
         self.connections: set[Connection] = set()
+        self._left = asyncio.Event()
         self.n_accepted = 0
         """Connections accepted so far."""
         self.n_rejected = 0
@@ -92,12 +93,23 @@ class Server:
         self.n_conflated = 0
         """Updates folded for slow subscribers that have left."""
 
+    async def emptied(self) -> None:
+        """Wait until no connection is left."""
+        while self.connections:
+            self._left.clear()
+            await self._left.wait()
+
     def publish(self, columns: list[BetaColumns]) -> None:
         """Queue a turn's updates for every subscriber, and write each outbox once."""
         factors = [publisher.factor for publisher in self.system.factory.publishers]
         turn = [EncodedColumns(c, factors.index(c.factor)) for c in columns]
         for connection in tuple(self.connections):
             connection.publish(turn)
+
+    def forget(self, connection: "Connection") -> None:
+        """Drop a connection that has ended."""
+        self.connections.discard(connection)
+        self._left.set()
 
     def heartbeat(self, now_ns: int) -> None:
         """Send every peer a sign of life."""
@@ -179,7 +191,7 @@ class Connection(asyncio.Protocol):
         """Forget the peer."""
         if self._hello_timer is not None:
             self._hello_timer.cancel()
-        self._server.connections.discard(self)
+        self._server.forget(self)
         if self._subscriber is not None:
             self._server.n_conflated += self._subscriber.n_conflated
         self._transport = None
@@ -187,7 +199,7 @@ class Connection(asyncio.Protocol):
             logger.info("connection.lost peer=%s error=%r", self._name, exc)
 
     def pause_writing(self) -> None:
-        """The peer reads more slowly than it is sent to: conflate or cut it."""
+        """Conflate or cut a peer that reads more slowly than it is sent to."""
         if self._subscriber is None:
             return
         try:
@@ -200,7 +212,7 @@ class Connection(asyncio.Protocol):
         logger.warning("subscriber.slow peer=%s policy=conflate", self._name)
 
     def resume_writing(self) -> None:
-        """The peer has caught up."""
+        """Go on with a peer that has caught up."""
         if self._subscriber is not None and self._transport is not None:
             before = self._subscriber.n_conflated
             self._subscriber.resume()
@@ -219,10 +231,11 @@ class Connection(asyncio.Protocol):
     def heartbeat(self, message: Heartbeat) -> None:
         """Write a sign of life; a slow peer is sent nothing more."""
         subscriber = self._subscriber
-        if subscriber is not None and self._hello and self._is_open:
-            if not subscriber.is_slow:
-                subscriber.send(message)
-                subscriber.flush()
+        if subscriber is None or not self._hello or not self._is_open:
+            return
+        if not subscriber.is_slow:
+            subscriber.send(message)
+            subscriber.flush()
 
     def say_goodbye(self, reason: str) -> None:
         """Write `Goodbye` and close once everything before it has been read."""
@@ -321,9 +334,7 @@ class Connection(asyncio.Protocol):
         self._hello = message
         if self._subscriber is not None:
             self._subscriber.name = message.name
-            self._subscriber.send(
-                Hello(role=Role.SIDECAR, name=self._server.instance)
-            )
+            self._subscriber.send(Hello(role=Role.SIDECAR, name=self._server.instance))
 
     def _end_turn(self) -> None:
         self._system.end_turn()

@@ -75,15 +75,13 @@ async def serve(
     """
     clock = clock or LiveClock()
     loop = asyncio.get_running_loop()
-    server: Server
-
     factory = BetaFactory(config.symbols, factors=_factors(config))
     system = System(
         factory,
         clock,
         call_later=loop.call_later,
         call_soon=loop.call_soon,
-        on_columns=lambda columns: server.publish(columns),
+        on_columns=lambda columns: server.publish(columns),  # noqa: PLW0108 - made below
         mailbox_capacity=config.actors.mailbox_capacity,
         overflow=config.actors.overflow,
         restart_policy=RestartPolicy(
@@ -124,8 +122,7 @@ async def serve(
             tasks.cancel_scope.cancel()
     finally:
         await _drain(listener, server, system, config.server.drain_timeout_s)
-        if address.path is not None:
-            Path(address.path).unlink(missing_ok=True)
+        _remove_socket(address)
     return SidecarSummary(
         system=system.statistics(),
         n_connections=server.n_accepted,
@@ -145,6 +142,11 @@ def run_sidecar(
         return await serve(config, on_listening=on_listening)
 
     return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})
+
+
+def _remove_socket(address: Address) -> None:
+    if address.path is not None:
+        Path(address.path).unlink(missing_ok=True)
 
 
 def _factors(config: SidecarConfig) -> list[Factor]:
@@ -181,7 +183,7 @@ async def _listen(address: Address, server: Server) -> asyncio.Server:
 def _take_over(path: str) -> None:
     # A socket file that nobody answers on is left over from a crash.
     try:
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
@@ -236,7 +238,6 @@ async def _drain(
     system.stop()
     server.say_goodbye("the sidecar shuts down")
     with anyio.move_on_after(timeout_s, shield=True):
-        while server.connections:
-            await anyio.sleep(0.005)
+        await server.emptied()
     for connection in tuple(server.connections):
         connection.abort()

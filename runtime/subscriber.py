@@ -199,7 +199,7 @@ class Subscriber:
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def pause(self) -> None:
-        """The outbox passed its high-water mark.
+        """Note that the outbox passed its high-water mark.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Subscriber:
             raise error
 
     def resume(self) -> None:
-        """The outbox has drained: send the newest value of whatever was missed."""
+        """Send the newest value of whatever was missed: the outbox has drained."""
         self._is_paused = False
         for encoding, masks in self._masks.items():
             for table, (publisher, mask, (seq, n_updates)) in enumerate(

@@ -133,8 +133,7 @@ class Supervisor:
     def _restart(self, cell: ActorCell, error: Exception) -> None:
         if cell.state is not CellState.RESTARTING:
             return
-        cell.restart(error)
-        if cell.state is CellState.LIVE:
+        if cell.restart(error):
             self.n_restarts += 1
             logger.info("actor.restarted actor=%s", cell.name)
             self._on_state(cell)

@@ -232,9 +232,7 @@ class System:
                 if is_live:
                     cohort.override(row, None, Reason.NONE)
                 else:
-                    cohort.override(
-                        row, Status.DEGRADED, _REASON_OF_STATE[cell.state]
-                    )
+                    cohort.override(row, Status.DEGRADED, _REASON_OF_STATE[cell.state])
         if cell.state is CellState.LIVE:
             self.dispatcher.resume(cell)
             self._call_soon(self.end_turn)

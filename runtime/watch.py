@@ -32,12 +32,20 @@ class WatchSummary(NamedTuple):
 
 class _Printer:
     # Takes updates one by one and shows them in one of three ways.
-    def __init__(self, out: BinaryIO, console: Console | None, *, as_json: bool) -> None:
+    def __init__(
+        self, out: BinaryIO, console: Console | None, *, as_json: bool
+    ) -> None:
         self._out = out
         self._as_json = as_json
         self._last: dict[tuple[str, str], BetaUpdated] = {}
         self._live = (
-            Live(console=console, refresh_per_second=REDRAWS_PER_S) if console else None
+            Live(
+                console=console,
+                refresh_per_second=REDRAWS_PER_S,
+                get_renderable=self._table,
+            )
+            if console
+            else None
         )
         self._n = 0
         if not as_json and not console:
@@ -52,7 +60,6 @@ class _Printer:
         self._n += 1
         if self._live is not None:
             self._last[update.factor, update.symbol] = update
-            self._live.update(self._table())
         elif self._as_json:
             self._out.write(json_line(update))
             self._out.flush()

@@ -1,0 +1,554 @@
+"""The sidecar's configuration: TOML and environment in, frozen structs out.
+
+Rule: whoever starts a sidecar is told everything that is wrong with its configuration
+at once, each problem with its dotted path; nothing is guessed, skipped or half applied.
+The value of an unknown key is never repeated: it may be a secret in the wrong place.
+
+The structs are the one description of a section: its keys, types, bounds and defaults.
+A ``[factors.<name>]`` section has the keys of `Factor` and of `MarketBetaConfig`.
+
+A variable ``BETA_FACTORY__<SECTION>__<KEY>``, in any case, overrides a key. Its value
+is written as in TOML, except that a string needs no quotes::
+
+    BETA_FACTORY__SYMBOLS='["AAPL", "MSFT"]'
+    BETA_FACTORY__SERVER__MAX_FRAME_BYTES=65536
+    BETA_FACTORY__FACTORS__MARKET__BENCHMARK=QQQ
+"""
+
+import enum
+import operator
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, inspect, structs
+
+from ..actors import Factor, MarketBetaConfig
+from ..messages import ConfigError
+from ..messages.fields import Name
+from .address import Address, default_address
+from .mailbox import OverflowPolicy
+
+PREFIX: Final = "BETA_FACTORY__"
+"""A variable that begins like this is ours, and must fit a key."""
+
+LONGEST_S: Final = 86_400.0
+"""A day; a longer wait is a mistake in the unit."""
+
+LARGEST: Final = 2**31 - 1
+"""No number of messages or bytes above this one makes sense, either."""
+
+LARGEST_FRAME_BYTES: Final = 2**32 - 1
+"""What the length before a frame can say."""
+
+Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=LONGEST_S)]
+Limit = Annotated[int, Meta(ge=1, le=LARGEST)]
+
+
+class LogLevel(enum.StrEnum):
+    """The least severe record that is logged; configured in any case."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "LogLevel | None":
+        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+
+
+class ServerConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """Where the sidecar listens and what it allows its peers.
+
+    Raises
+    ------
+    ConfigError
+        When ``address`` is none.
+    """
+
+    address: str = msgspec.field(default_factory=lambda: str(default_address()))
+    """As `Address.parse` reads it."""
+    max_frame_bytes: Annotated[int, Meta(ge=1024, le=LARGEST_FRAME_BYTES)] = 16_777_216
+    """A peer that announces a longer frame is cut off."""
+    outbox_high_water_bytes: Limit = 1_048_576
+    """Bytes that wait for a subscriber before it counts as slow."""
+    hello_timeout_s: Seconds = 5.0
+    """How long a new connection may take to say who it is."""
+    drain_timeout_s: Seconds = 5.0
+    """How long a shutdown waits for subscribers to read what is theirs."""
+    heartbeat_interval_s: Seconds = 1.0
+    report_interval_s: Seconds = 1.0
+    """How often counted drops are logged."""
+
+    def __post_init__(self) -> None:
+        Address.parse(self.address)
+
+
+class ActorsConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """How actors are run and restarted.
+
+    Raises
+    ------
+    ConfigError
+        When the backoff begins above its own maximum.
+    """
+
+    mailbox_capacity: Limit = 1024
+    """Messages that may wait for one actor."""
+    overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST
+    """What a full mailbox does with one more."""
+    restart_limit: Annotated[int, Meta(ge=0, le=LARGEST)] = 5
+    """Restarts within ``restart_window_s``; one failure more and an actor is
+    quarantined."""
+    restart_window_s: Seconds = 60.0
+    restart_backoff_s: SecondsOrNone = 0.05
+    """Wait before the first restart; doubles with each one after it."""
+    restart_backoff_max_s: SecondsOrNone = 5.0
+    """Where the doubling ends."""
+    turn_budget: Limit = 20_000
+    """Messages handled before other work of the loop has its turn."""
+
+    def __post_init__(self) -> None:
+        if self.restart_backoff_max_s < self.restart_backoff_s:
+            reason = (
+                f"must be at least {self.restart_backoff_s:g} (restart_backoff_s), "
+                f"was {self.restart_backoff_max_s:g}"
+            )
+            raise ConfigError([("restart_backoff_max_s", reason)])
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged."""
+
+    level: LogLevel = LogLevel.INFO
+
+
+class SidecarConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """Everything a sidecar is told before it starts.
+
+    `load_config` and `parse_config` check types and bounds; one that is built in code
+    is trusted to keep to them.
+    """
+
+    symbols: tuple[Name, ...]
+    """The universe."""
+    server: ServerConfig = msgspec.field(default_factory=ServerConfig)
+    actors: ActorsConfig = ActorsConfig()
+    factors: tuple[Factor, ...]
+    log: LogConfig = LogConfig()
+
+
+def load_config(
+    path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ
+) -> SidecarConfig:
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path
+        A TOML file.
+    environ
+        Variables that override its keys.
+
+    Raises
+    ------
+    ConfigError
+        When the file is not TOML, or keys or values are wrong: with all of them.
+    FileNotFoundError
+        When there is no such file.
+    """
+    source = os.fspath(path)
+    content = Path(path).read_bytes()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError([(f"line {line}", "is not UTF-8")], source=source) from error
+    return parse_config(text, source=source, environ=environ)
+
+
+def parse_config(
+    text: str, *, source: str | None = None, environ: Mapping[str, str] | None = None
+) -> SidecarConfig:
+    """Read a configuration from TOML text.
+
+    Parameters
+    ----------
+    text
+        TOML.
+    source
+        Where it came from, for errors.
+    environ
+        Variables that override its keys; none by default.
+
+    Raises
+    ------
+    ConfigError
+        When the text is not TOML, or keys or values are wrong: with all of them.
+
+    Examples
+    --------
+    >>> config = parse_config('''
+    ... symbols = ["AAPL", "MSFT"]
+    ... [factors.market]
+    ... benchmark = "SPY"
+    ... lookback_length = 120
+    ... ''')
+    >>> config.factors[0].model.lookback_length, config.actors.mailbox_capacity
+    (120, 1024)
+    """
+    try:
+        document = tomllib.loads(text)
+    except ValueError as error:  # not only TOMLDecodeError: a number of 5,000 digits
+        raise ConfigError([_syntax_problem(error)], source=source) from error
+    reader = _Reader()
+    reader.override(document, environ or {})
+    config = reader.read(document)
+    if config is None:
+        raise ConfigError(reader.problems, source=source)
+    return config
+
+
+def describe(config: SidecarConfig) -> str:
+    """Return a configuration, defaults filled in, as TOML that reads back the same."""
+    lines = [f"symbols = {_toml(config.symbols)}"]
+    for name in _SECTIONS:
+        lines += ["", f"[{name}]", *_assignments(getattr(config, name))]
+    for factor in config.factors:
+        lines += ["", f"[factors.{_key(factor.name)}]"]
+        lines += [*_assignments(factor, *_NOT_KEYS), *_assignments(factor.model)]
+    return "\n".join(lines) + "\n"
+
+
+def _types(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field.type for field in structs.fields(struct)}
+
+
+_NOT_KEYS: Final = ("name", "model")
+"""Fields of `Factor` that its section has in another form."""
+
+_SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
+    "server": ServerConfig,
+    "actors": ActorsConfig,
+    "log": LogConfig,
+}
+_KEYS: Final = {section: _types(struct) for section, struct in _SECTIONS.items()}
+_OWN_KEYS: Final = {
+    key: Name if kind is str else kind
+    for key, kind in _types(Factor).items()
+    if key not in _NOT_KEYS
+}
+_FACTOR_KEYS: Final = _OWN_KEYS | _types(MarketBetaConfig)
+_REQUIRED: Final = {field.name for field in structs.fields(Factor) if field.required}
+
+_PLACES: Final = (
+    {key: f"'factors.market.{key}'" for key in _FACTOR_KEYS}
+    | {key: f"'{section}.{key}'" for section in _KEYS for key in _KEYS[section]}
+    | {"symbols": "'symbols' above the first section"}
+)
+"""Where each key belongs, for those who put it elsewhere."""
+
+_WRONG: Final = object()
+"""Stands for a value whose problem is reported."""
+
+
+class _Reader:
+    # Walks a document and builds the configuration, or collects what is wrong with it.
+    def __init__(self) -> None:
+        self.problems: list[tuple[str, str]] = []
+        self._variable_of: dict[str, str] = {}
+
+    def override(self, document: dict[str, Any], environ: Mapping[str, str]) -> None:
+        # Puts the values of our variables into the document.
+        for variable in sorted(environ):
+            if not variable.upper().startswith(PREFIX):
+                continue
+            if not _is_unicode(variable + environ[variable]):
+                self._report(ascii(variable), "is not UTF-8")
+                continue
+            sections, key, kind = self._target(variable, document)
+            if not key:
+                continue
+            path = ".".join([*map(_key, sections), key])
+            if path in self._variable_of:
+                self._report(path, f"is also set by {variable}")
+                continue
+            table: Any = document
+            for section in sections:
+                table = _table(table).setdefault(section, {})
+            if isinstance(table, dict):  # else its section is reported when it is read
+                self._variable_of[path] = variable
+                table[key] = _variable_value(environ[variable], kind)
+
+    def read(self, document: dict[str, Any]) -> SidecarConfig | None:
+        # None where there are problems.
+        symbols = self._symbols(document.get("symbols", _WRONG))
+        sections = {
+            name: self._build(struct, *self._values(document, name, _KEYS[name]), name)
+            for name, struct in _SECTIONS.items()
+        }
+        factors = self._factors(document.get("factors", {}))
+        self._reject_unknown(document, "", ("symbols", "factors", *_SECTIONS))
+        if self.problems:
+            return None
+        return SidecarConfig(symbols=symbols, factors=factors, **sections)
+
+    def _report(self, path: str, reason: str) -> None:
+        # An item is set by whatever sets its list.
+        variable = self._variable_of.get(re.sub(r"\[\d+\]$", "", path))
+        by = f" (set by {variable})" if variable else ""
+        self.problems.append((path, reason + by))
+
+    def _target(
+        self, variable: str, document: dict[str, Any]
+    ) -> tuple[list[str], str, Any]:
+        # The sections, the key and the type of what a variable sets; no key: nothing.
+        match variable[len(PREFIX) :].lower().split("__"):
+            case ["symbols"]:
+                return [], "symbols", tuple[Name, ...]
+            case [section, key] if key in _KEYS.get(section, ()):
+                return [section], key, _KEYS[section][key]
+            case ["factors", *words, key] if any(words) and key in _FACTOR_KEYS:
+                name = "__".join(words)
+                factors = _table(document.get("factors"))
+                names = [held for held in factors if held.lower() == name]
+                if len(names) > 1:
+                    self._report(variable, f"fits each of {', '.join(names)}")
+                    return [], "", None
+                return ["factors", *(names or [name])], key, _FACTOR_KEYS[key]
+        known = [PREFIX + path.upper() for path in _variable_paths(document)]
+        hint = _hint(variable.upper(), known, quote="")
+        self._report(variable, f"fits no key{hint}")
+        return [], "", None
+
+    def _symbols(self, raw: object) -> tuple[str, ...]:
+        if raw is _WRONG:
+            self._report("symbols", "is required")
+        elif not isinstance(raw, list):
+            self._report("symbols", f"must be a list of names, was {_was(raw)}")
+        elif not raw:
+            self._report("symbols", "must name at least one symbol")
+        else:
+            symbols: list[str] = []
+            seen: set[str] = set()
+            for position, item in enumerate(raw):
+                path = f"symbols[{position}]"
+                symbol = self._value(item, path, Name)
+                if symbol in seen:
+                    self._report(path, f"{symbol!r} stands twice")
+                elif symbol is not _WRONG:
+                    symbols.append(symbol)
+                    seen.add(symbol)
+            return tuple(symbols)
+        return ()
+
+    def _factors(self, raw: object) -> tuple[Factor, ...]:
+        if not isinstance(raw, dict):
+            self._report("factors", f"must be a section, was {_was(raw)}")
+            return ()
+        if not raw:
+            self._report("factors", "must hold at least one, such as [factors.market]")
+        factors = [self._factor(raw, name) for name in raw]
+        return tuple(factor for factor in factors if factor is not None)
+
+    def _factor(self, factors: dict[str, Any], name: str) -> Factor | None:
+        path = f"factors.{_key(name)}"
+        self._value(name, path, Name)
+        values, wrong = self._values(factors, name, _FACTOR_KEYS, path, _REQUIRED)
+        own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
+        model = self._build(MarketBetaConfig, values, wrong, path)
+        return None if wrong else Factor(name=name, model=model, **own)
+
+    def _values(
+        self,
+        parent: dict[str, Any],
+        name: str,
+        types: dict[str, Any],
+        path: str = "",
+        required: Iterable[str] = (),
+    ) -> tuple[dict[str, Any], set[str]]:
+        # A section's values, and the keys that have none because they are wrong.
+        path = path or name
+        section = parent.get(name, {})
+        if not isinstance(section, dict):
+            self._report(path, f"must be a section, was {_was(section)}")
+            return {}, set(types)
+        values = {
+            key: self._value(section[key], f"{path}.{key}", kind)
+            for key, kind in types.items()
+            if key in section
+        }
+        wrong = {key for key, value in values.items() if value is _WRONG}
+        for key in required:
+            if key not in section:
+                self._report(f"{path}.{key}", "is required")
+                wrong.add(key)
+        self._reject_unknown(section, f"{path}.", types)
+        return {key: values[key] for key in values if key not in wrong}, wrong
+
+    def _build(
+        self,
+        struct: type[msgspec.Struct],
+        values: dict[str, Any],
+        wrong: set[str],
+        path: str,
+    ) -> Any:  # noqa: ANN401 - an instance of struct
+        try:
+            return struct(**values)
+        except ConfigError as error:
+            for key, reason in error.problems:
+                # Where a value is wrong, its default was compared: nobody chose that.
+                if wrong.isdisjoint(re.findall(r"\w+", f"{key} {reason}")):
+                    self._report(f"{path}.{key}", reason)
+            return None
+
+    def _value(self, raw: object, path: str, kind: Any) -> Any:  # noqa: ANN401 - any field's
+        try:
+            value = msgspec.convert(raw, kind)
+            if not isinstance(value, float) or isfinite(value):
+                return value
+            reason = f"must be finite, was {value}"
+        except msgspec.ValidationError as error:
+            reason = _reason(inspect.type_info(kind), raw, error)
+        self._report(path, reason)
+        return _WRONG
+
+    def _reject_unknown(
+        self, table: dict[str, Any], path: str, known: Iterable[str]
+    ) -> None:
+        for key in table:
+            if key not in known:
+                place = _PLACES.get(key)
+                hint = (
+                    f"; did you mean {place}?" if place else _hint(key.lower(), known)
+                )
+                self._report(f"{path}{_key(key)}", f"unknown key{hint}")
+
+
+def _variable_paths(document: dict[str, Any]) -> Iterator[str]:
+    yield "symbols"
+    for section, keys in _KEYS.items():
+        yield from (f"{section}__{key}" for key in keys)
+    for name in _table(document.get("factors")) or ("market",):
+        yield from (f"factors__{name}__{key}" for key in _FACTOR_KEYS)
+
+
+def _variable_value(text: str, kind: Any) -> object:  # noqa: ANN401 - any field's
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except ValueError:
+        return text
+    if len(parsed) > 1:  # there was a second line
+        return text
+    # A name like 700 is a number in TOML, so it is text where a number will not do.
+    for candidate in (parsed["value"], text):
+        try:
+            msgspec.convert(candidate, kind)
+        except msgspec.ValidationError:
+            continue
+        return candidate
+    return parsed["value"]
+
+
+def _syntax_problem(error: ValueError) -> tuple[str, str]:
+    said = re.fullmatch(r"(.*) \(at (.*)\)", str(error), re.DOTALL)
+    reason, place = said.groups() if said else (str(error), "document")
+    return place, reason[:1].lower() + reason[1:]
+
+
+def _hint(key: str, known: Iterable[str], quote: str = "'") -> str:
+    guess = get_close_matches(key, known, n=1)
+    return f"; did you mean {quote}{guess[0]}{quote}?" if guess else ""
+
+
+_BOUNDS: Final = (
+    ("ge", "at least", operator.ge),
+    ("gt", "above", operator.gt),
+    ("le", "at most", operator.le),
+    ("lt", "below", operator.lt),
+)
+
+
+def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> str:
+    # What msgspec found, in this project's words.
+    if isinstance(kind, inspect.UnionType):
+        kind = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
+    was = _was(raw)
+    match kind:
+        case inspect.IntType() | inspect.FloatType():
+            if isinstance(raw, bool) or not isinstance(raw, int | float):
+                return f"must be a number, was {was}"
+            if isinstance(kind, inspect.IntType) and isinstance(raw, float):
+                return f"must be a whole number, was {was}"
+            if isinstance(raw, float) and not isfinite(raw):
+                return f"must be finite, was {was}"
+            for name, words, holds in _BOUNDS:
+                bound = getattr(kind, name)
+                if bound is not None and not holds(raw, bound):
+                    limit = f"{bound:g}" if isinstance(bound, float) else bound
+                    return f"must be {words} {limit}, was {was}"
+        case inspect.StrType() if not isinstance(raw, str):
+            return f"must be a string, was {was}"
+        case inspect.StrType() if not raw:
+            return "must not be empty"
+        case inspect.StrType(max_length=limit) if isinstance(raw, str) and limit:
+            return f"must be at most {limit} characters, was {len(raw)}"
+        case inspect.EnumType():
+            return f"must be one of {', '.join(kind.cls)}, was {was}"
+    return f"{str(error)[:1].lower()}{str(error)[1:]}, was {was}"
+
+
+_LONGEST_QUOTE: Final = 60
+
+
+def _was(raw: object) -> str:
+    text = str(raw).lower() if isinstance(raw, bool) else repr(raw)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
+
+
+def _table(raw: object) -> dict[str, Any]:
+    return raw if isinstance(raw, dict) else {}
+
+
+def _is_unicode(text: str) -> bool:
+    # Bytes of the environment that are not UTF-8 come as lone surrogates.
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _assignments(section: msgspec.Struct, *but: str) -> Iterator[str]:
+    for key, value in structs.asdict(section).items():
+        if value is not None and key not in but:
+            yield f"{key} = {_toml(value)}"
+
+
+def _key(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _toml(text)
+
+
+_LINE: Final = 70
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        items = [_toml(item) for item in value]
+        line = f"[{', '.join(items)}]"
+        return (
+            line if len(line) <= _LINE else "[\n    " + ",\n    ".join(items) + ",\n]"
+        )
+    # JSON is TOML here, but for one character that TOML wants escaped.
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
