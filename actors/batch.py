@@ -110,7 +110,9 @@ def compute_market_beta(
     }
 
 
-def _series(name: str, values: ArrayLike, length: int | None = None) -> NDArray[np.float64]:
+def _series(
+    name: str, values: ArrayLike, length: int | None = None
+) -> NDArray[np.float64]:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

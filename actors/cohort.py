@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import WindowSlab
+from ..estimators import WindowSlab, cells_of
 from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
@@ -51,7 +51,7 @@ class _PendingBar:
 
     def __init__(self, n_rows: int) -> None:
         self.column = np.full(n_rows, np.nan)
-        self.cells = memoryview(self.column)
+        self.cells = cells_of(self.column)
 
 
 class Cohort:

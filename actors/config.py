@@ -32,16 +32,20 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             problems.append(
                 (
                     "min_observations",
-                    f"must be at least {FEWEST_OBSERVATIONS} for a standard error, "
-                    f"was {self.min_observations}",
+                    (
+                        f"must be at least {FEWEST_OBSERVATIONS} for a standard "
+                        f"error, was {self.min_observations}"
+                    ),
                 )
             )
         if self.lookback_length < self.min_observations:
             problems.append(
                 (
                     "lookback_length",
-                    f"a window of {self.lookback_length} bars never holds "
-                    f"{self.min_observations} pairs (min_observations)",
+                    (
+                        f"a window of {self.lookback_length} bars never holds "
+                        f"{self.min_observations} pairs (min_observations)"
+                    ),
                 )
             )
         if self.stale_after is not None and self.stale_after < 1:

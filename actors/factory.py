@@ -58,12 +58,11 @@ class BetaFactory:
     ...     ["AAPL"], benchmark="SPY", config=MarketBetaConfig(10, 3)
     ... )
     >>> for ts, (market, asset) in enumerate([(0.01, 0.02), (-0.01, -0.02), (0, 0)]):
-    ...     _ = factory.receive(
-    ...         BenchmarkReturnObserved(benchmark="SPY", ts_event=ts, period_return=market)
+    ...     spy = BenchmarkReturnObserved(
+    ...         benchmark="SPY", ts_event=ts, period_return=market
     ...     )
-    ...     updates = factory.receive(
-    ...         ReturnObserved(symbol="AAPL", ts_event=ts, period_return=asset)
-    ...     )
+    ...     aapl = ReturnObserved(symbol="AAPL", ts_event=ts, period_return=asset)
+    ...     updates = factory.receive(spy) + factory.receive(aapl)
     >>> updates[0].beta, updates[0].n_obs, updates[0].status.name
     (2.0, 3, 'OK')
     """

@@ -47,7 +47,7 @@ class BetaPublisher:
         self._ts_init = np.zeros(n_rows, dtype=np.int64)
 
     def publish(self, columns: BetaColumns) -> None:
-        """Number the updates and keep them as the last values of their topics."""
+        """Assign sequence numbers to the updates and keep them as the last values of their topics."""
         k = len(columns)
         rows = columns.rows
         columns.seq = np.arange(self.last_seq + 1, self.last_seq + k + 1)

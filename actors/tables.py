@@ -79,8 +79,7 @@ class SymbolTables:
 
     def _resolve(self, symbols: tuple[str, ...]) -> SymbolTable:
         if len(set(symbols)) != len(symbols):
-            seen: set[str] = set()
-            twice = next(s for s in symbols if s in seen or seen.add(s))
+            twice = next(s for i, s in enumerate(symbols) if s in symbols[:i])
             msg = f"symbol {twice!r} stands twice in one frame"
             raise MalformedMessageError(msg)
         rows = [self._row_of.get(symbol, -1) for symbol in symbols]
@@ -88,5 +87,7 @@ class SymbolTables:
         return SymbolTable(
             symbols=symbols,
             rows=np.array([rows[position] for position in known], dtype=np.intp),
-            positions=None if len(known) == len(rows) else np.array(known, dtype=np.intp),
+            positions=None
+            if len(known) == len(rows)
+            else np.array(known, dtype=np.intp),
         )

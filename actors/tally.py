@@ -48,7 +48,9 @@ class Tally:
         self.dropped: Counter[Drop] = Counter()
         self.quarantine: deque[tuple[Drop, Message]] = deque(maxlen=QUARANTINE_LENGTH)
 
-    def drop(self, reason: Drop, message: Message | None = None, count: int = 1) -> None:
+    def drop(
+        self, reason: Drop, message: Message | None = None, count: int = 1
+    ) -> None:
         """Count ``count`` dropped observations; keep the message if it is at fault."""
         self.dropped[reason] += count
         if message is not None and reason in QUARANTINED:

@@ -25,11 +25,13 @@ from .messages import (
     Status,
     SymbolsDeclared,
 )
+from .runtime.client import BetaClient, connect
 
 __version__: Final = version("hft-beta-factory")
 
 __all__ = [
     "BenchmarkReturnObserved",
+    "BetaClient",
     "BetaFactory",
     "BetaFactoryError",
     "BetaSeries",
@@ -44,4 +46,5 @@ __all__ = [
     "SymbolsDeclared",
     "__version__",
     "compute_market_beta",
+    "connect",
 ]

@@ -5,6 +5,7 @@ import.
 """
 
 from .batch import Estimates, rolling_ols
+from .moments import cells_of
 from .slab import WindowSlab
 
-__all__ = ["Estimates", "WindowSlab", "rolling_ols"]
+__all__ = ["Estimates", "WindowSlab", "cells_of", "rolling_ols"]

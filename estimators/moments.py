@@ -39,6 +39,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+
+def cells_of(array: Floats) -> "memoryview[float]":
+    """Return a contiguous array's memory as flat scalars, much faster than numpy's."""
+    return array.data.cast("B").cast("d")
+
+
 N: Final = 0
 PX: Final = 1
 PY: Final = 2
@@ -141,7 +147,9 @@ def add_pairs(
     np.add(lanes[:, _CX], deviation, out=out[:, _CX])
 
 
-def add_pair(cells: memoryview, at: int, stride: int, x: float, y: float) -> None:
+def add_pair(
+    cells: "memoryview[float]", at: int, stride: int, x: float, y: float
+) -> None:
     """Add one pair to one set: `add_pairs` over floats.
 
     Parameters
@@ -266,7 +274,7 @@ def join_one(
     n1, px1, py1, mx1, my1, cxx1, cxy1, cyy1 = front
     n2, px2, py2, mx2, my2, cxx2, cxy2, cyy2 = back
     n = n1 + n2
-    share = n2 / (n if n > 1.0 else 1.0)
+    share = n2 / (max(1.0, n))
     dx = (px2 - px1) + (mx2 - mx1)
     dy = (py2 - py1) + (my2 - my1)
     weight = share * n1

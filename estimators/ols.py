@@ -97,10 +97,9 @@ def solve_one(
     beta = cxy / cxx
     alpha = mean_y - beta * mean_x
     ssr = cyy - beta * cxy
-    residual_std = sqrt((ssr if ssr > 0.0 else 0.0) / (n - _DOF)) if n > _DOF else nan
+    residual_std = sqrt((max(0.0, ssr)) / (n - _DOF)) if n > _DOF else nan
     r_squared = cxy / cyy * beta if cyy else nan
-    if r_squared > 1.0:
-        r_squared = 1.0
+    r_squared = min(r_squared, 1.0)
     std_error = residual_std / sqrt(cxx)
     if std_error:  # also true of NaN
         t_stat = beta / std_error
@@ -121,7 +120,7 @@ def correlation(centred: Floats, beta: Floats) -> Floats:
     """Return the correlation of x and y, NaN where beta is; shape (n_sets,)."""
     cxx, cxy, cyy = centred
     with np.errstate(divide="ignore", invalid="ignore"):
-        result = cxy / (np.sqrt(cxx) * np.sqrt(cyy))
+        result: Floats = cxy / (np.sqrt(cxx) * np.sqrt(cyy))
     np.clip(result, -1.0, 1.0, out=result)
     result[np.isnan(beta)] = nan
     return result

@@ -62,6 +62,7 @@ from .moments import (
     Scratch,
     add_pair,
     add_pairs,
+    cells_of,
     join_one,
     merge_sets,
 )
@@ -125,7 +126,7 @@ class WindowSlab:
         self.stamps = np.zeros(lookback_length, dtype=np.int64)
         self._x = np.full(lookback_length, nan)
         self._y = np.full((lookback_length, n_rows), nan)
-        self._columns = [memoryview(column) for column in self._y]
+        self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[-1]
         """The newest bar's returns, NaN = none yet; write here, then `add`."""
 
@@ -152,7 +153,7 @@ class WindowSlab:
         self._present = np.zeros(n_rows)
         self._clean = np.zeros(n_rows)
         self._absent = np.zeros(n_rows, dtype=np.bool_)
-        self._growing_cells = memoryview(self._growing.reshape(-1))
+        self._growing_cells = cells_of(self._growing)
 
     @property
     def window_start(self) -> int:
@@ -167,7 +168,8 @@ class WindowSlab:
     @property
     def column(self) -> Floats:
         """`cells` as an array, shape (n_rows,)."""
-        return self._y[self.newest % self.lookback_length]
+        column: Floats = self._y[self.newest % self.lookback_length]
+        return column
 
     def advance(self, stamp: int, benchmark_return: float) -> None:
         """Open the next bar; the oldest leaves when the window is full.
@@ -254,9 +256,7 @@ class WindowSlab:
             front, back = front[:, rows], back[:, rows]
         return self._joined.join(front, back)
 
-    def estimate(
-        self, rows: NDArray[np.intp] | None = None
-    ) -> tuple[Floats, Floats]:
+    def estimate(self, rows: NDArray[np.intp] | None = None) -> tuple[Floats, Floats]:
         """Return (n, statistics) of all or some rows.
 
         Returns
@@ -295,7 +295,8 @@ class WindowSlab:
         first, end = self._stretch
         if end == 0:  # the window is not full yet: all is in the back
             return self._nothing
-        return self._suffixes[self._in_use, self.oldest - first - 1]
+        front: Floats = self._suffixes[self._in_use, self.oldest - first - 1]
+        return front
 
     def _close_head(self, bar: int) -> None:
         # The head segment ends before `bar`; its moments go to the free slot.

@@ -51,6 +51,9 @@ Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=LONGEST_S)]
 Limit = Annotated[int, Meta(ge=1, le=LARGEST)]
 
+Table = dict[str, Any]
+"""As `tomllib` gives it."""
+
 
 class LogLevel(enum.StrEnum):
     """The least severe record that is logged; configured in any case."""
@@ -235,12 +238,9 @@ def describe(config: SidecarConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _types(struct: type[msgspec.Struct]) -> dict[str, Any]:
+def _types(struct: type[msgspec.Struct]) -> Table:
     return {field.name: field.type for field in structs.fields(struct)}
 
-
-_NOT_KEYS: Final = ("name", "model")
-"""Fields of `Factor` that its section has in another form."""
 
 _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "server": ServerConfig,
@@ -248,13 +248,17 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "log": LogConfig,
 }
 _KEYS: Final = {section: _types(struct) for section, struct in _SECTIONS.items()}
+
+_NOT_KEYS: Final = ("name", "model")
+"""Fields of `Factor` that its section has in another form."""
+
 _OWN_KEYS: Final = {
     key: Name if kind is str else kind
     for key, kind in _types(Factor).items()
     if key not in _NOT_KEYS
 }
 _FACTOR_KEYS: Final = _OWN_KEYS | _types(MarketBetaConfig)
-_REQUIRED: Final = {field.name for field in structs.fields(Factor) if field.required}
+_REQUIRED: Final = [field.name for field in structs.fields(Factor) if field.required]
 
 _PLACES: Final = (
     {key: f"'factors.market.{key}'" for key in _FACTOR_KEYS}
@@ -273,17 +277,15 @@ class _Reader:
         self.problems: list[tuple[str, str]] = []
         self._variable_of: dict[str, str] = {}
 
-    def override(self, document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    def override(self, document: Table, environ: Mapping[str, str]) -> None:
         # Puts the values of our variables into the document.
         for variable in sorted(environ):
             if not variable.upper().startswith(PREFIX):
                 continue
-            if not _is_unicode(variable + environ[variable]):
-                self._report(ascii(variable), "is not UTF-8")
+            target = self._target(variable, environ[variable], document)
+            if target is None:
                 continue
-            sections, key, kind = self._target(variable, document)
-            if not key:
-                continue
+            (*sections, key), kind = target
             path = ".".join([*map(_key, sections), key])
             if path in self._variable_of:
                 self._report(path, f"is also set by {variable}")
@@ -295,13 +297,13 @@ class _Reader:
                 self._variable_of[path] = variable
                 table[key] = _variable_value(environ[variable], kind)
 
-    def read(self, document: dict[str, Any]) -> SidecarConfig | None:
+    def read(self, document: Table) -> SidecarConfig | None:
         # None where there are problems.
         symbols = self._symbols(document.get("symbols", _WRONG))
-        sections = {
-            name: self._build(struct, *self._values(document, name, _KEYS[name]), name)
-            for name, struct in _SECTIONS.items()
-        }
+        sections: Table = {}
+        for name, struct in _SECTIONS.items():
+            values, wrong = self._values(document.get(name, {}), name, _KEYS[name])
+            sections[name] = self._build(struct, values, wrong, name)
         factors = self._factors(document.get("factors", {}))
         self._reject_unknown(document, "", ("symbols", "factors", *_SECTIONS))
         if self.problems:
@@ -315,47 +317,49 @@ class _Reader:
         self.problems.append((path, reason + by))
 
     def _target(
-        self, variable: str, document: dict[str, Any]
-    ) -> tuple[list[str], str, Any]:
-        # The sections, the key and the type of what a variable sets; no key: nothing.
+        self, variable: str, value: str, document: Table
+    ) -> tuple[list[str], Any] | None:
+        # Path and type of the key that a variable sets.
+        factors = _table(document.get("factors"))
+        if re.search("[\ud800-\udfff]", variable + value):  # bytes as Python has them
+            self._report(ascii(variable), "is not UTF-8")
+            return None
         match variable[len(PREFIX) :].lower().split("__"):
             case ["symbols"]:
-                return [], "symbols", tuple[Name, ...]
+                return ["symbols"], tuple[Name, ...]
             case [section, key] if key in _KEYS.get(section, ()):
-                return [section], key, _KEYS[section][key]
+                return [section, key], _KEYS[section][key]
             case ["factors", *words, key] if any(words) and key in _FACTOR_KEYS:
                 name = "__".join(words)
-                factors = _table(document.get("factors"))
                 names = [held for held in factors if held.lower() == name]
                 if len(names) > 1:
                     self._report(variable, f"fits each of {', '.join(names)}")
-                    return [], "", None
-                return ["factors", *(names or [name])], key, _FACTOR_KEYS[key]
-        known = [PREFIX + path.upper() for path in _variable_paths(document)]
-        hint = _hint(variable.upper(), known, quote="")
-        self._report(variable, f"fits no key{hint}")
-        return [], "", None
+                    return None
+                return ["factors", *(names or [name]), key], _FACTOR_KEYS[key]
+        tables = _KEYS | {f"factors__{f}": _FACTOR_KEYS for f in factors or ("market",)}
+        known = [f"{name}__{key}" for name, keys in tables.items() for key in keys]
+        known = [f"{PREFIX}{path}".upper() for path in ("symbols", *known)]
+        self._report(variable, f"fits no key{_hint(variable.upper(), known, quote='')}")
+        return None
 
     def _symbols(self, raw: object) -> tuple[str, ...]:
         if raw is _WRONG:
             self._report("symbols", "is required")
-        elif not isinstance(raw, list):
+            return ()
+        if not isinstance(raw, list):
             self._report("symbols", f"must be a list of names, was {_was(raw)}")
-        elif not raw:
+            return ()
+        if not raw:
             self._report("symbols", "must name at least one symbol")
-        else:
-            symbols: list[str] = []
-            seen: set[str] = set()
-            for position, item in enumerate(raw):
-                path = f"symbols[{position}]"
-                symbol = self._value(item, path, Name)
-                if symbol in seen:
-                    self._report(path, f"{symbol!r} stands twice")
-                elif symbol is not _WRONG:
-                    symbols.append(symbol)
-                    seen.add(symbol)
-            return tuple(symbols)
-        return ()
+        symbols: dict[str, None] = {}
+        for position, item in enumerate(raw):
+            path = f"symbols[{position}]"
+            symbol = self._value(item, path, Name)
+            if symbol in symbols:
+                self._report(path, f"{symbol!r} stands twice")
+            elif symbol is not _WRONG:
+                symbols[symbol] = None
+        return tuple(symbols)
 
     def _factors(self, raw: object) -> tuple[Factor, ...]:
         if not isinstance(raw, dict):
@@ -363,56 +367,43 @@ class _Reader:
             return ()
         if not raw:
             self._report("factors", "must hold at least one, such as [factors.market]")
-        factors = [self._factor(raw, name) for name in raw]
+        factors = [self._factor(name, section) for name, section in raw.items()]
         return tuple(factor for factor in factors if factor is not None)
 
-    def _factor(self, factors: dict[str, Any], name: str) -> Factor | None:
+    def _factor(self, name: str, section: object) -> Factor | None:
         path = f"factors.{_key(name)}"
         self._value(name, path, Name)
-        values, wrong = self._values(factors, name, _FACTOR_KEYS, path, _REQUIRED)
+        values, wrong = self._values(section, path, _FACTOR_KEYS, _REQUIRED)
         own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
         model = self._build(MarketBetaConfig, values, wrong, path)
         return None if wrong else Factor(name=name, model=model, **own)
 
     def _values(
-        self,
-        parent: dict[str, Any],
-        name: str,
-        types: dict[str, Any],
-        path: str = "",
-        required: Iterable[str] = (),
-    ) -> tuple[dict[str, Any], set[str]]:
+        self, section: object, path: str, types: Table, required: Iterable[str] = ()
+    ) -> tuple[Table, set[str]]:
         # A section's values, and the keys that have none because they are wrong.
-        path = path or name
-        section = parent.get(name, {})
         if not isinstance(section, dict):
             self._report(path, f"must be a section, was {_was(section)}")
             return {}, set(types)
-        values = {
-            key: self._value(section[key], f"{path}.{key}", kind)
-            for key, kind in types.items()
-            if key in section
-        }
-        wrong = {key for key, value in values.items() if value is _WRONG}
-        for key in required:
-            if key not in section:
+        values: Table = {}
+        for key, kind in types.items():
+            if key in section:
+                values[key] = self._value(section[key], f"{path}.{key}", kind)
+            elif key in required:
                 self._report(f"{path}.{key}", "is required")
-                wrong.add(key)
+                values[key] = _WRONG
         self._reject_unknown(section, f"{path}.", types)
+        wrong = {key for key, value in values.items() if value is _WRONG}
         return {key: values[key] for key in values if key not in wrong}, wrong
 
     def _build(
-        self,
-        struct: type[msgspec.Struct],
-        values: dict[str, Any],
-        wrong: set[str],
-        path: str,
+        self, struct: type[msgspec.Struct], values: Table, wrong: set[str], path: str
     ) -> Any:  # noqa: ANN401 - an instance of struct
         try:
             return struct(**values)
         except ConfigError as error:
             for key, reason in error.problems:
-                # Where a value is wrong, its default was compared: nobody chose that.
+                # In place of a wrong value stands its default, which nobody chose.
                 if wrong.isdisjoint(re.findall(r"\w+", f"{key} {reason}")):
                     self._report(f"{path}.{key}", reason)
             return None
@@ -428,9 +419,7 @@ class _Reader:
         self._report(path, reason)
         return _WRONG
 
-    def _reject_unknown(
-        self, table: dict[str, Any], path: str, known: Iterable[str]
-    ) -> None:
+    def _reject_unknown(self, table: Table, path: str, known: Iterable[str]) -> None:
         for key in table:
             if key not in known:
                 place = _PLACES.get(key)
@@ -438,14 +427,6 @@ class _Reader:
                     f"; did you mean {place}?" if place else _hint(key.lower(), known)
                 )
                 self._report(f"{path}{_key(key)}", f"unknown key{hint}")
-
-
-def _variable_paths(document: dict[str, Any]) -> Iterator[str]:
-    yield "symbols"
-    for section, keys in _KEYS.items():
-        yield from (f"{section}__{key}" for key in keys)
-    for name in _table(document.get("factors")) or ("market",):
-        yield from (f"factors__{name}__{key}" for key in _FACTOR_KEYS)
 
 
 def _variable_value(text: str, kind: Any) -> object:  # noqa: ANN401 - any field's
@@ -476,12 +457,7 @@ def _hint(key: str, known: Iterable[str], quote: str = "'") -> str:
     return f"; did you mean {quote}{guess[0]}{quote}?" if guess else ""
 
 
-_BOUNDS: Final = (
-    ("ge", "at least", operator.ge),
-    ("gt", "above", operator.gt),
-    ("le", "at most", operator.le),
-    ("lt", "below", operator.lt),
-)
+_BOUNDS: Final = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> str:
@@ -497,9 +473,9 @@ def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> 
                 return f"must be a whole number, was {was}"
             if isinstance(raw, float) and not isfinite(raw):
                 return f"must be finite, was {was}"
-            for name, words, holds in _BOUNDS:
+            for name, words in _BOUNDS.items():
                 bound = getattr(kind, name)
-                if bound is not None and not holds(raw, bound):
+                if bound is not None and not getattr(operator, name)(raw, bound):
                     limit = f"{bound:g}" if isinstance(bound, float) else bound
                     return f"must be {words} {limit}, was {was}"
         case inspect.StrType() if not isinstance(raw, str):
@@ -521,13 +497,8 @@ def _was(raw: object) -> str:
     return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
-def _table(raw: object) -> dict[str, Any]:
+def _table(raw: object) -> Table:
     return raw if isinstance(raw, dict) else {}
-
-
-def _is_unicode(text: str) -> bool:
-    # Bytes of the environment that are not UTF-8 come as lone surrogates.
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _assignments(section: msgspec.Struct, *but: str) -> Iterator[str]:

@@ -26,15 +26,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from ..messages import (
-    BetaUpdated,
-    Encoding,
-    Overflow,
-    Subscribe,
-    Subscribed,
-    beta_topic,
-    matches,
-)
+from ..messages import BetaUpdated, Subscribe, Subscribed, beta_topic, matches
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +36,9 @@ the reading within a bar, more would let a strategy act on bars that are long pa
 
 
 @dataclass(slots=True)
-class _Snapshot:
+class Snapshot:
+    """What has arrived of a snapshot."""
+
     n_expected: int
     seqs: dict[str, int]
     n_arrived: int = 0
@@ -83,12 +77,13 @@ class Inbox:
         self.n_received = 0
         self.n_conflated = 0
         self.n_gaps = 0
+        self.snapshot: Snapshot | None = None
+        """The snapshot that is arriving; updates must be counted while there is one."""
         self._request = request
         self._capacity = capacity
         self._low_water = capacity // 2
         self._on_pressure = on_pressure
         self._changed = asyncio.Event()
-        self._snapshot: _Snapshot | None = None
         self._is_resuming = False
         self._floors: dict[str, int] = {}
 
@@ -115,10 +110,8 @@ class Inbox:
         """The sidecar agreed: a snapshot comes, or nothing was asked for."""
         self._is_resuming = self.is_joined and bool(self._floors)
         self.joined = dict(answer.seqs)
-        if not self.is_joined and not self._request.snapshot:
-            self._floors = dict(answer.seqs)
         self.is_joined = True
-        self._snapshot = _Snapshot(answer.n_snapshot, self.joined)
+        self.snapshot = Snapshot(answer.n_snapshot, self.joined)
         if not answer.n_snapshot:
             self._complete_snapshot()
         self._wake()
@@ -133,7 +126,7 @@ class Inbox:
         updates.append(update)
         if len(updates) == 1:
             self._wake()
-        elif len(updates) >= self._capacity and not self.is_full:
+        if len(updates) >= self._capacity and not self.is_full:
             self.is_full = True
             self._on_pressure()
 
@@ -160,9 +153,15 @@ class Inbox:
             self.is_full = False
         self._wake()
 
+    def raise_error(self) -> None:
+        """Raise what ended it, if anything but good order did."""
+        if self.error is not None:
+            # one error may be raised in many tasks, and many times
+            raise self.error.with_traceback(None)
+
     def count(self, cursor: "Cursor", update: BetaUpdated) -> None:
         """Account for an update that came while a snapshot was arriving."""
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         if snapshot is None:
             return
         factor, seq = update.factor, update.seq
@@ -179,18 +178,13 @@ class Inbox:
         if snapshot.n_arrived >= snapshot.n_expected:
             self._complete_snapshot()
 
-    @property
-    def is_counting(self) -> bool:
-        """Whether a snapshot is arriving, so that updates must be counted."""
-        return self._snapshot is not None
-
     def interrupted(self, newest: dict[str, int]) -> None:
         """The connection was lost after ``newest``, the highest seq by factor."""
         # in the middle of a snapshot the numbers below the newest were not all seen
-        if self._snapshot is None:
+        if self.snapshot is None:
             for factor, seq in newest.items():
                 self._floors[factor] = max(seq, self._floors.get(factor, 0))
-        self._snapshot = None
+        self.snapshot = None
 
     def restarted(self, instance: str) -> None:
         """Another sidecar answers: its numbers have nothing to do with ours."""
@@ -199,7 +193,7 @@ class Inbox:
             self._gap(f"another sidecar, {instance}")
 
     def _complete_snapshot(self) -> None:
-        snapshot, self._snapshot = self._snapshot, None
+        snapshot, self.snapshot = self.snapshot, None
         if snapshot is None:
             return
         missing = [
@@ -230,7 +224,7 @@ class Cursor:
     def __init__(self, inbox: Inbox, seq: int) -> None:
         self.inbox = inbox
         self.seq = seq
-        self.counted_in: _Snapshot | None = None
+        self.counted_in: Snapshot | None = None
 
 
 class Route:
@@ -268,7 +262,7 @@ class Routes:
             route.received_s = now_s
         for cursor in route.cursors:
             inbox = cursor.inbox
-            if inbox.is_counting:
+            if inbox.snapshot is not None:
                 inbox.count(cursor, update)
             if seq > cursor.seq:
                 cursor.seq = seq
@@ -345,10 +339,15 @@ class Subscription:
 
     __slots__ = ("__weakref__", "_inbox", "_loop", "_unsubscribe")
 
-    def __init__(self, inbox: Inbox, unsubscribe: Callable[[Inbox], None]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        unsubscribe: Callable[[Inbox], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._inbox = inbox
         self._unsubscribe = unsubscribe
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     def __repr__(self) -> str:
         return f"<Subscription {self.pattern!r} pending={self.pending}>"
@@ -387,23 +386,19 @@ class Subscription:
         return self._inbox.n_gaps
 
     async def wait_joined(self) -> None:
-        """Wait until the sidecar has agreed to the subscription.
+        """Wait until the sidecar has agreed, or the subscription has ended in order.
 
         Cancelling it loses nothing.
 
         Raises
         ------
-        RejectedError
-            When the sidecar refuses the pattern.
         BetaFactoryError
-            What else ended the client.
-        StopAsyncIteration
-            When the subscription ended in order before it began.
+            What ended the subscription before it began, as `__anext__` raises it.
         """
         inbox = self._inbox
-        while not inbox.is_joined:
-            self._raise_if_ended()
+        while not inbox.is_joined and not inbox.is_ended:
             await inbox.wait()
+        inbox.raise_error()
 
     def __aiter__(self) -> Self:
         return self
@@ -424,7 +419,9 @@ class Subscription:
         """
         inbox = self._inbox
         while not inbox.updates:
-            self._raise_if_ended()
+            if inbox.is_ended:
+                inbox.raise_error()
+                raise StopAsyncIteration
             await inbox.wait()
         return inbox.pop()
 
@@ -448,25 +445,3 @@ class Subscription:
         # that asyncio has for asynchronous generators.
         if not self._inbox.is_ended and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._unsubscribe, self._inbox)
-
-    def _raise_if_ended(self) -> None:
-        inbox = self._inbox
-        if not inbox.is_ended:
-            return
-        if inbox.error is None:
-            raise StopAsyncIteration
-        # one error may be raised in many tasks, and many times
-        raise inbox.error.with_traceback(None)
-
-
-def subscribe_request(
-    number: int, pattern: str, *, snapshot: bool, encoding: Encoding, overflow: Overflow
-) -> Subscribe:
-    """Return the request for a new subscription."""
-    return Subscribe(
-        subscription=number,
-        pattern=pattern,
-        snapshot=snapshot,
-        encoding=encoding,
-        overflow=overflow,
-    )
