@@ -33,7 +33,7 @@ two added pairs (back and head), one to two steps of the walk and one merge, for
 window length; the bar at which a stretch ends costs three copies more. There is no
 bar at which anything is recomputed.
 
-Memory per row: W returns, and 3 * 0.75 * sqrt(W) sets of 64 bytes or so.
+Memory per row: W returns, and 3 * 0.75 * sqrt(W) sets of 80 bytes.
 
 Error: every number is made of additions to sets of at most W pairs, each pair added
 once to each set, so the bound of `moments` holds whatever passed through before, after
@@ -65,6 +65,7 @@ from .moments import (
     cells_of,
     join_one,
     merge_sets,
+    recentre,
 )
 from .ols import STATISTICS, solve, solve_one
 
@@ -193,6 +194,7 @@ class WindowSlab:
             position = len(self._segments) + 1
             if bar == self._bounds[position] and position < len(self._bounds) - 1:
                 self._close_head(bar)
+                recentre(self._growing[_BACK])
                 if position == len(self._bounds) - 2:
                     self._begin_walk()
             turns = length - bar
@@ -303,6 +305,7 @@ class WindowSlab:
         used = {segment.slot for segment in self._segments}
         slot = next(i for i in range(len(self._slots)) if i not in used)
         self._slots[slot] = self._growing[_HEAD]
+        recentre(self._slots[slot])
         self._segments.append(Segment(self._head_first, bar, slot))
         self._head_first = bar
         self._growing[_HEAD] = 0.0
@@ -312,8 +315,8 @@ class WindowSlab:
         self._walk(1)
         self._in_use = 1 - self._in_use
         self._stretch = self._next_stretch
-        self._growing[_BACK] = self._growing[_HEAD]
         self._close_head(bar)
+        self._growing[_BACK] = self._slots[self._segments[-1].slot]
         self._begin_walk()
 
     def _begin_walk(self) -> None:

@@ -20,10 +20,11 @@ import operator
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -47,6 +48,9 @@ LARGEST: Final = 2**31 - 1
 LARGEST_FRAME_BYTES: Final = 2**32 - 1
 """What the length before a frame can say."""
 
+LONGEST_LINE: Final = 70
+"""Above this many characters `describe` gives each item a line of its own."""
+
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=LONGEST_S)]
 Limit = Annotated[int, Meta(ge=1, le=LARGEST)]
@@ -66,7 +70,7 @@ class LogLevel(enum.StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "LogLevel | None":
-        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+        return cls.__members__.get(str(value).upper())
 
 
 class ServerConfig(
@@ -218,13 +222,12 @@ def parse_config(
     try:
         document = tomllib.loads(text)
     except ValueError as error:  # not only TOMLDecodeError: a number of 5,000 digits
-        raise ConfigError([_syntax_problem(error)], source=source) from error
+        raise ConfigError([_syntax_problem(error, text)], source=source) from error
     reader = _Reader()
     reader.override(document, environ or {})
-    config = reader.read(document)
-    if config is None:
-        raise ConfigError(reader.problems, source=source)
-    return config
+    if config := reader.read(document):
+        return config
+    raise ConfigError(reader.problems, source=source)
 
 
 def describe(config: SidecarConfig) -> str:
@@ -234,7 +237,7 @@ def describe(config: SidecarConfig) -> str:
         lines += ["", f"[{name}]", *_assignments(getattr(config, name))]
     for factor in config.factors:
         lines += ["", f"[factors.{_key(factor.name)}]"]
-        lines += [*_assignments(factor, *_NOT_KEYS), *_assignments(factor.model)]
+        lines += [f"benchmark = {_toml(factor.benchmark)}", *_assignments(factor.model)]
     return "\n".join(lines) + "\n"
 
 
@@ -242,28 +245,16 @@ def _types(struct: type[msgspec.Struct]) -> Table:
     return {field.name: field.type for field in structs.fields(struct)}
 
 
-_SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
-    "server": ServerConfig,
-    "actors": ActorsConfig,
-    "log": LogConfig,
+_SECTIONS: Final = {
+    name: kind for name, kind in _types(SidecarConfig).items() if isinstance(kind, type)
 }
 _KEYS: Final = {section: _types(struct) for section, struct in _SECTIONS.items()}
-
-_NOT_KEYS: Final = ("name", "model")
-"""Fields of `Factor` that its section has in another form."""
-
-_OWN_KEYS: Final = {
-    key: Name if kind is str else kind
-    for key, kind in _types(Factor).items()
-    if key not in _NOT_KEYS
-}
-_FACTOR_KEYS: Final = _OWN_KEYS | _types(MarketBetaConfig)
-_REQUIRED: Final = [field.name for field in structs.fields(Factor) if field.required]
+_FACTOR_KEYS: Final = {"benchmark": Name} | _types(MarketBetaConfig)
 
 _PLACES: Final = (
-    {key: f"'factors.market.{key}'" for key in _FACTOR_KEYS}
-    | {key: f"'{section}.{key}'" for section in _KEYS for key in _KEYS[section]}
-    | {"symbols": "'symbols' above the first section"}
+    {key: f"factors.market.{key}" for key in _FACTOR_KEYS}
+    | {key: f"{section}.{key}" for section in _KEYS for key in _KEYS[section]}
+    | {"symbols": "symbols"}
 )
 """Where each key belongs, for those who put it elsewhere."""
 
@@ -299,7 +290,7 @@ class _Reader:
 
     def read(self, document: Table) -> SidecarConfig | None:
         # None where there are problems.
-        symbols = self._symbols(document.get("symbols", _WRONG))
+        symbols = self._symbols(document.get("symbols", []))
         sections: Table = {}
         for name, struct in _SECTIONS.items():
             values, wrong = self._values(document.get(name, {}), name, _KEYS[name])
@@ -339,15 +330,13 @@ class _Reader:
         tables = _KEYS | {f"factors__{f}": _FACTOR_KEYS for f in factors or ("market",)}
         known = [f"{name}__{key}" for name, keys in tables.items() for key in keys]
         known = [f"{PREFIX}{path}".upper() for path in ("symbols", *known)]
-        self._report(variable, f"fits no key{_hint(variable.upper(), known, quote='')}")
+        hint = _hint(variable.upper(), known)
+        self._report(variable, f"fits no key{hint}")
         return None
 
     def _symbols(self, raw: object) -> tuple[str, ...]:
-        if raw is _WRONG:
-            self._report("symbols", "is required")
-            return ()
         if not isinstance(raw, list):
-            self._report("symbols", f"must be a list of names, was {_was(raw)}")
+            self._report("symbols", f"must be a list of names, was {shortened(raw)}")
             return ()
         if not raw:
             self._report("symbols", "must name at least one symbol")
@@ -363,33 +352,32 @@ class _Reader:
 
     def _factors(self, raw: object) -> tuple[Factor, ...]:
         if not isinstance(raw, dict):
-            self._report("factors", f"must be a section, was {_was(raw)}")
+            self._report("factors", f"must be a section, was {shortened(raw)}")
             return ()
         if not raw:
             self._report("factors", "must hold at least one, such as [factors.market]")
-        factors = [self._factor(name, section) for name, section in raw.items()]
-        return tuple(factor for factor in factors if factor is not None)
+        return tuple(self._factor(name, section) for name, section in raw.items())
 
-    def _factor(self, name: str, section: object) -> Factor | None:
+    def _factor(self, name: str, section: object) -> Factor:
         path = f"factors.{_key(name)}"
         self._value(name, path, Name)
-        values, wrong = self._values(section, path, _FACTOR_KEYS, _REQUIRED)
-        own = {key: values.pop(key) for key in _OWN_KEYS if key in values}
+        values, wrong = self._values(section, path, _FACTOR_KEYS)
+        benchmark = values.pop("benchmark", "")
         model = self._build(MarketBetaConfig, values, wrong, path)
-        return None if wrong else Factor(name=name, model=model, **own)
+        return Factor(benchmark, name, model)
 
     def _values(
-        self, section: object, path: str, types: Table, required: Iterable[str] = ()
+        self, section: object, path: str, types: Table
     ) -> tuple[Table, set[str]]:
         # A section's values, and the keys that have none because they are wrong.
         if not isinstance(section, dict):
-            self._report(path, f"must be a section, was {_was(section)}")
+            self._report(path, f"must be a section, was {shortened(section)}")
             return {}, set(types)
         values: Table = {}
         for key, kind in types.items():
             if key in section:
                 values[key] = self._value(section[key], f"{path}.{key}", kind)
-            elif key in required:
+            elif key == "benchmark":  # the one key without a default
                 self._report(f"{path}.{key}", "is required")
                 values[key] = _WRONG
         self._reject_unknown(section, f"{path}.", types)
@@ -422,10 +410,7 @@ class _Reader:
     def _reject_unknown(self, table: Table, path: str, known: Iterable[str]) -> None:
         for key in table:
             if key not in known:
-                place = _PLACES.get(key)
-                hint = (
-                    f"; did you mean {place}?" if place else _hint(key.lower(), known)
-                )
+                hint = _hint(key.lower(), known)
                 self._report(f"{path}{_key(key)}", f"unknown key{hint}")
 
 
@@ -446,15 +431,17 @@ def _variable_value(text: str, kind: Any) -> object:  # noqa: ANN401 - any field
     return parsed["value"]
 
 
-def _syntax_problem(error: ValueError) -> tuple[str, str]:
-    said = re.fullmatch(r"(.*) \(at (.*)\)", str(error), re.DOTALL)
-    reason, place = said.groups() if said else (str(error), "document")
+def _syntax_problem(error: ValueError, text: str) -> tuple[str, str]:
+    reason, _, place = str(error).removesuffix(")").partition(" (at ")
+    if not place.startswith("line"):
+        lines = text.split("\n")
+        place = f"line {len(lines)}, column {len(lines[-1]) + 1}"
     return place, reason[:1].lower() + reason[1:]
 
 
-def _hint(key: str, known: Iterable[str], quote: str = "'") -> str:
-    guess = get_close_matches(key, known, n=1)
-    return f"; did you mean {quote}{guess[0]}{quote}?" if guess else ""
+def _hint(key: str, known: Iterable[str]) -> str:
+    guess = _PLACES.get(key) or next(iter(get_close_matches(key, known, n=1)), None)
+    return f"; did you mean '{guess}'?" if guess else ""
 
 
 _BOUNDS: Final = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -464,13 +451,13 @@ def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> 
     # What msgspec found, in this project's words.
     if isinstance(kind, inspect.UnionType):
         kind = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
-    was = _was(raw)
+    was = shortened(raw)
     match kind:
         case inspect.IntType() | inspect.FloatType():
-            if isinstance(raw, bool) or not isinstance(raw, int | float):
-                return f"must be a number, was {was}"
-            if isinstance(kind, inspect.IntType) and isinstance(raw, float):
-                return f"must be a whole number, was {was}"
+            wanted = int if isinstance(kind, inspect.IntType) else int | float
+            if isinstance(raw, bool) or not isinstance(raw, wanted):
+                whole = "whole " if wanted is int else ""
+                return f"must be a {whole}number, was {was}"
             if isinstance(raw, float) and not isfinite(raw):
                 return f"must be finite, was {was}"
             for name, words in _BOUNDS.items():
@@ -489,37 +476,25 @@ def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> 
     return f"{str(error)[:1].lower()}{str(error)[1:]}, was {was}"
 
 
-_LONGEST_QUOTE: Final = 60
-
-
-def _was(raw: object) -> str:
-    text = str(raw).lower() if isinstance(raw, bool) else repr(raw)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
-
-
 def _table(raw: object) -> Table:
     return raw if isinstance(raw, dict) else {}
 
 
-def _assignments(section: msgspec.Struct, *but: str) -> Iterator[str]:
-    for key, value in structs.asdict(section).items():
-        if value is not None and key not in but:
-            yield f"{key} = {_toml(value)}"
+def _assignments(section: msgspec.Struct) -> list[str]:
+    values = structs.asdict(section).items()
+    return [f"{key} = {_toml(value)}" for key, value in values if value is not None]
 
 
 def _key(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _toml(text)
 
 
-_LINE: Final = 70
-
-
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         items = [_toml(item) for item in value]
         line = f"[{', '.join(items)}]"
-        return (
-            line if len(line) <= _LINE else "[\n    " + ",\n    ".join(items) + ",\n]"
-        )
+        if len(line) <= LONGEST_LINE:
+            return line
+        return "\n".join(["[", *(f"    {item}," for item in items), "]"])
     # JSON is TOML here, but for one character that TOML wants escaped.
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

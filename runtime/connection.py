@@ -1,16 +1,14 @@
-"""One connection to a sidecar as its client sees it, and when to try for the next.
+"""One connection to a sidecar as its client sees it.
 
 Rule: bytes become messages here and nowhere else in the client, and nothing is decided
-about a message but whether the first one is a welcome. What ends a connection is kept
-as its ``closed`` result: an error of ours is final, an `OSError` or ``None`` is a
-connection that was lost.
+about a message but whether the first one is a welcome. What ended a connection is the
+result of its ``closed``: an `OSError` or ``None`` is a connection that was lost, and
+anything else is final.
 """
 
 import asyncio
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import cast
 
 from ..messages import (
     WIRE_VERSION,
@@ -29,56 +27,6 @@ from ..messages import (
 from .address import Address
 from .framing import FrameReader, frame
 
-INITIAL_DELAY_S: Final = 0.05
-"""A restarted sidecar listens after some 100 ms: waiting longer first only adds to the
-outage, trying sooner meets nobody."""
-
-MAX_DELAY_S: Final = 5.0
-"""Beyond this a longer delay saves nothing and makes the recovery visibly late."""
-
-MAX_ATTEMPTS: Final = 20
-"""With the delays above a bit more than a minute: a restart is over by then, and an
-operator should hear of anything longer."""
-
-JITTER: Final = 0.5
-"""Part of a delay that is random: all clients lose a sidecar in the same instant and
-must not come back in the same one."""
-
-STABLE_AFTER_S: Final = 5.0
-"""A connection that lasted this long was a success; the attempts are counted anew."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """Jittered exponential delays between attempts to connect."""
-
-    initial_s: float = INITIAL_DELAY_S
-    max_s: float = MAX_DELAY_S
-    max_attempts: int = MAX_ATTEMPTS
-    """Attempts in a row after which reconnecting is given up."""
-    jitter: float = JITTER
-    """Part of each delay that is random; 0 = none, 1 = all of it."""
-    stable_after_s: float = STABLE_AFTER_S
-    uniform: Callable[[], float] = random.random
-    """Where chance comes from: a number in [0, 1)."""
-
-    def delay_s(self, attempt: int) -> float:
-        """Return how long to wait before an attempt.
-
-        Parameters
-        ----------
-        attempt
-            Attempts in a row, this one included, from 1.
-
-        Examples
-        --------
-        >>> [Backoff(jitter=0).delay_s(attempt) for attempt in (1, 2, 3, 2000)]
-        [0.05, 0.1, 0.2, 5.0]
-        """
-        doublings = min(attempt - 1, 64)  # 2.0**1024 is no float
-        delay_s = min(self.max_s, self.initial_s * 2.0**doublings)
-        return delay_s * (1.0 - self.jitter * self.uniform())
-
 
 class ClientConnection(asyncio.Protocol):
     """A connection to a sidecar, from our `Hello` to its end.
@@ -88,8 +36,8 @@ class ClientConnection(asyncio.Protocol):
     hello
         What we say first.
     receive
-        Takes each message after the sidecar's `Hello`. A `BetaFactoryError` that it
-        raises ends the connection.
+        Takes each message after the sidecar's `Hello`, and when it was read. A
+        `BetaFactoryError` that it raises ends the connection.
     on_writable
         Called when the transport takes bytes again.
     clock
@@ -100,7 +48,7 @@ class ClientConnection(asyncio.Protocol):
         self,
         hello: Hello,
         *,
-        receive: Callable[[Message], None],
+        receive: Callable[[Message, float], None],
         on_writable: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
@@ -134,20 +82,19 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who we are."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - stream sockets
-        self._transport = transport
-        transport.write(frame(encode(self._hello)))
+        # uvloop's transports have its methods but not its type
+        stream = cast("asyncio.Transport", transport)
+        self._transport = stream
+        stream.write(frame(encode(self._hello)))
 
     def data_received(self, data: bytes) -> None:
         """Hand on what was read."""
-        self.last_received_s = self._clock()
+        self.last_received_s = now_s = self._clock()
+        receive = self._receive if self.welcomed.done() else self._welcome
         try:
             for payload in self._reader.feed(data):
                 for message in decode_payload(payload):
-                    if self.welcomed.done():
-                        self._receive(message)
-                    else:
-                        self._welcome(message)
+                    receive(message, now_s)
         except (BetaFactoryError, ConnectionError) as error:
             self.abort(error)
 
@@ -159,16 +106,17 @@ class ClientConnection(asyncio.Protocol):
             self.welcomed.set_exception(
                 error or ConnectionResetError("closed before the sidecar said Hello")
             )
+            self.welcomed.exception()  # seen: where dialing was cancelled nobody waits
         if not self.closed.done():
             self.closed.set_result(error)
         self._on_writable()
 
     def pause_writing(self) -> None:
-        """The sidecar reads more slowly than we write."""
+        """Note that the sidecar reads more slowly than we write."""
         self.is_writable = False
 
     def resume_writing(self) -> None:
-        """The sidecar has caught up."""
+        """Note that the sidecar has caught up."""
         self.is_writable = True
         self._on_writable()
 
@@ -185,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Write framed bytes; on a connection that has ended they go nowhere."""
-        if self._transport is not None and not self._transport.is_closing():
+        if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
@@ -199,8 +147,10 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _welcome(self, message: Message) -> None:
-        if type(message) is Hello:
+    def _welcome(self, message: Message, now_s: float) -> None:
+        if self.welcomed.done():  # more came in the same read
+            self._receive(message, now_s)
+        elif type(message) is Hello:
             if message.version != WIRE_VERSION:
                 raise WireVersionError(message.version, WIRE_VERSION)
             if message.role is not Role.SIDECAR:

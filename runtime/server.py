@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from typing import cast
 
 from ..actors import BetaColumns
 from ..actors.tables import SymbolTables
@@ -150,11 +151,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the peer a limited time to say who it is."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - stream servers
-        self._transport = transport
+        # uvloop's transports have its methods but not its type
+        stream = cast("asyncio.Transport", transport)
+        self._transport = stream
         self._subscriber = Subscriber(
             "anonymous",
-            transport,
+            stream,
             self._system.factory.publishers,
             self._server.outbox_high_water_bytes,
         )

@@ -1,15 +1,10 @@
-"""What a client subscribed to: from updates received to updates iterated over.
+"""One subscription of a client: from updates received to updates iterated over.
 
 Rule: no I/O. A subscription holds at most its capacity and what one read brought on
 top; the client stops reading while one is full, so nothing is ever dropped here.
 
 Theory of operation
 -------------------
-An update names a topic, not a subscription: `Routes` keeps, for each topic seen, its
-newest update and a `Cursor` for each subscription whose pattern matches. The cursor
-knows the ``seq`` it delivered last, so an update that comes again (in a snapshot after
-a reconnect, or because two subscriptions overlap) is delivered once to each.
-
 Whether a reconnect lost updates shows in the snapshot that follows. Up to some ``seq``
 (the floor) everything was seen. A topic that changed since has a newer ``seq`` in the
 snapshot; when every number from the floor up to the newest of these belongs to a row of
@@ -21,12 +16,12 @@ possibly one otherwise. Both count as a gap.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
-from ..messages import BetaUpdated, Subscribe, Subscribed, beta_topic, matches
+from ..messages import BetaUpdated, Subscribe, Subscribed
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +58,7 @@ class Inbox:
     def __init__(
         self, request: Subscribe, capacity: int, on_pressure: Callable[[], None]
     ) -> None:
+        self.number = request.subscription
         self.pattern = request.pattern
         self.updates: deque[BetaUpdated] = deque()
         self.joined: dict[str, int] = {}
@@ -107,7 +103,7 @@ class Inbox:
         return 0 if self._request.snapshot else self._floors.get(factor, 0)
 
     def subscribed(self, answer: Subscribed) -> None:
-        """The sidecar agreed: a snapshot comes, or nothing was asked for."""
+        """Take the sidecar's consent; the snapshot follows, if one was asked for."""
         self._is_resuming = self.is_joined and bool(self._floors)
         self.joined = dict(answer.seqs)
         self.is_joined = True
@@ -140,11 +136,11 @@ class Inbox:
         return update
 
     async def wait(self) -> None:
-        """Wait for a change: an update, an answer, the end. Cancelling loses nothing."""
+        """Wait for an update, an answer or the end. Cancelling loses nothing."""
         await self._changed.wait()
 
     def end(self, error: Exception | None, *, discard: bool = False) -> None:
-        """No more updates come; what is held can still be had, unless discarded."""
+        """Take no more updates; what is held can still be had, unless discarded."""
         if not self.is_ended:
             self.is_ended = True
             self.error = error
@@ -159,8 +155,8 @@ class Inbox:
             # one error may be raised in many tasks, and many times
             raise self.error.with_traceback(None)
 
-    def count(self, cursor: "Cursor", update: BetaUpdated) -> None:
-        """Account for an update that came while a snapshot was arriving."""
+    def count(self, update: BetaUpdated) -> None:
+        """Account for a topic's first update since the snapshot was announced."""
         snapshot = self.snapshot
         if snapshot is None:
             return
@@ -168,9 +164,6 @@ class Inbox:
         if seq > snapshot.seqs.get(factor, 0):
             self._complete_snapshot()  # a delta: the snapshot is over
             return
-        if cursor.counted_in is snapshot:
-            return
-        cursor.counted_in = snapshot
         snapshot.n_arrived += 1
         if seq > self._floors.get(factor, 0):
             n_changed, newest = snapshot.changed.get(factor, (0, 0))
@@ -179,7 +172,7 @@ class Inbox:
             self._complete_snapshot()
 
     def interrupted(self, newest: dict[str, int]) -> None:
-        """The connection was lost after ``newest``, the highest seq by factor."""
+        """Remember the highest ``seq`` by factor that came before a connection's end."""
         # in the middle of a snapshot the numbers below the newest were not all seen
         if self.snapshot is None:
             for factor, seq in newest.items():
@@ -187,7 +180,7 @@ class Inbox:
         self.snapshot = None
 
     def restarted(self, instance: str) -> None:
-        """Another sidecar answers: its numbers have nothing to do with ours."""
+        """Begin anew with another sidecar, whose numbers are its own."""
         self._floors.clear()
         if self.is_joined:
             self._gap(f"another sidecar, {instance}")
@@ -214,114 +207,6 @@ class Inbox:
     def _wake(self) -> None:
         self._changed.set()
         self._changed.clear()
-
-
-class Cursor:
-    """How far one subscription has been delivered one topic."""
-
-    __slots__ = ("counted_in", "inbox", "seq")
-
-    def __init__(self, inbox: Inbox, seq: int) -> None:
-        self.inbox = inbox
-        self.seq = seq
-        self.counted_in: Snapshot | None = None
-
-
-class Route:
-    """One topic: its newest update, and who wants it."""
-
-    __slots__ = ("cursors", "latest", "received_s", "seq", "topic")
-
-    def __init__(self, topic: str, update: BetaUpdated) -> None:
-        self.topic = topic
-        self.latest = update
-        self.received_s = 0.0
-        self.seq = -1
-        self.cursors: list[Cursor] = []
-
-
-class Routes:
-    """Every topic seen so far, and the subscriptions that updates go to."""
-
-    def __init__(self) -> None:
-        self.by_topic: dict[str, Route] = {}
-        # two levels of names cost half of what one tuple of names does
-        self._by_name: dict[str, dict[str, Route]] = {}
-        self._joined: list[Inbox] = []
-
-    def deliver(self, update: BetaUpdated, now_s: float) -> None:
-        """Hand an update to each subscription that has not had it."""
-        try:
-            route = self._by_name[update.factor][update.symbol]
-        except KeyError:
-            route = self._add(update)
-        seq = update.seq
-        if seq > route.seq:
-            route.seq = seq
-            route.latest = update
-            route.received_s = now_s
-        for cursor in route.cursors:
-            inbox = cursor.inbox
-            if inbox.snapshot is not None:
-                inbox.count(cursor, update)
-            if seq > cursor.seq:
-                cursor.seq = seq
-                inbox.put(update)
-
-    def join(self, inbox: Inbox, answer: Subscribed) -> None:
-        """Let a subscription take part from now on, or again."""
-        is_new = not inbox.is_joined
-        inbox.subscribed(answer)
-        if not is_new:
-            return
-        self._joined.append(inbox)
-        for route in self.by_topic.values():
-            if matches(inbox.pattern, route.topic):
-                first_seq = inbox.first_seq(route.latest.factor)
-                route.cursors.append(Cursor(inbox, first_seq))
-
-    def leave(self, inbox: Inbox) -> None:
-        """Forget a subscription."""
-        if inbox in self._joined:
-            self._joined.remove(inbox)
-            for route in self.by_topic.values():
-                route.cursors = [c for c in route.cursors if c.inbox is not inbox]
-
-    def interrupted(self) -> None:
-        """The connection was lost: remember how far each subscription came."""
-        newest: dict[Inbox, dict[str, int]] = {inbox: {} for inbox in self._joined}
-        for factor, cursor in self._cursors():
-            seqs = newest[cursor.inbox]
-            seqs[factor] = max(cursor.seq, seqs.get(factor, 0))
-        for inbox, seqs in newest.items():
-            inbox.interrupted(seqs)
-
-    def restarted(self, instance: str) -> None:
-        """Another sidecar answers: everything it says is new."""
-        for route in self.by_topic.values():
-            route.seq = -1
-        for _, cursor in self._cursors():
-            cursor.seq = 0
-        for inbox in self._joined:
-            inbox.restarted(instance)
-
-    def _cursors(self) -> Iterator[tuple[str, Cursor]]:
-        for factor, routes in self._by_name.items():
-            for route in routes.values():
-                for cursor in route.cursors:
-                    yield factor, cursor
-
-    def _add(self, update: BetaUpdated) -> Route:
-        topic = beta_topic(update.factor, update.symbol)
-        route = Route(topic, update)
-        route.cursors = [
-            Cursor(inbox, inbox.first_seq(update.factor))
-            for inbox in self._joined
-            if matches(inbox.pattern, topic)
-        ]
-        self.by_topic[topic] = route
-        self._by_name.setdefault(update.factor, {})[update.symbol] = route
-        return route
 
 
 class Subscription:

@@ -1,0 +1,451 @@
+"""What a strategy or a feed uses to talk to a sidecar: `connect`.
+
+Rule: whatever becomes of the connection, the caller sees one subscription and one
+sequence of what it published. Nothing is dropped in silence: what cannot be had is
+counted (`Subscription.n_gaps`) or raised.
+
+Theory of operation
+-------------------
+Messages are handled in the transport's own callback: bytes are decoded, delivered to
+the inboxes and acknowledged against what was published, without a task or an await in
+between. Which connection they come over is the business of `link`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from ..messages import (
+    Acknowledged,
+    BetasUpdated,
+    BetaUpdated,
+    ConfigError,
+    Encoding,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    MalformedMessageError,
+    Message,
+    Overflow,
+    Rejected,
+    Role,
+    Subscribe,
+    Subscribed,
+    SymbolsDeclared,
+    Unsubscribe,
+    encode,
+    parse_beta_topic,
+)
+from ..messages.fields import MAX_NAME_LENGTH
+from ..messages.topics import check_pattern
+from .address import Address, default_address
+from .framing import frame
+from .link import CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S, Backoff, Link
+from .outgoing import MESSAGES_PER_FRAME, PUBLISHABLE_TYPES, Outgoing, Publishable
+from .routes import Routes
+from .subscription import DEFAULT_BUFFER_CAPACITY, Inbox, Subscription
+
+__all__ = ["Backoff", "BetaClient", "Subscription", "connect"]
+
+logger = logging.getLogger(__name__)
+
+
+def connect(
+    address: str | Address | None = None,
+    *,
+    name: str = "client",
+    role: Role = Role.SUBSCRIBER,
+    token: str = "",
+    reconnect: bool = True,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    silence_timeout_s: float = SILENCE_TIMEOUT_S,
+    backoff: Backoff | None = None,
+    clock: Callable[[], float] | None = None,
+) -> "BetaClient":
+    """Return a client; ``async with connect() as client`` connects it.
+
+    Parameters
+    ----------
+    address
+        Where the sidecar listens, by default this user's `default_address`.
+    name
+        Who we are, in the sidecar's logs.
+    role
+        What the connection is for: a feed publishes, a subscriber subscribes.
+    token
+        The secret that the sidecar asks for, if it does.
+    reconnect
+        Whether to dial again when the connection is lost.
+    connect_timeout_s
+        How long the first connection may take, attempts while nobody listens included;
+        later, how long each attempt may take.
+    silence_timeout_s
+        A connection on which nothing came for so long counts as lost. It must be well
+        above the sidecar's heartbeat interval.
+    backoff
+        Delays between attempts, and how many there are.
+    clock
+        Seconds, never going back; the loop's by default.
+
+    Raises
+    ------
+    ConfigError
+        When the address or the name cannot be one.
+    """
+    if address is None:
+        address = default_address()
+    elif isinstance(address, str):
+        address = Address.parse(address)
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        reason = f"must have 1 to {MAX_NAME_LENGTH} characters, had {len(name)}"
+        raise ConfigError([("name", reason)])
+    return BetaClient(
+        address,
+        Hello(role=role, name=name, token=token),
+        reconnect=reconnect,
+        connect_timeout_s=connect_timeout_s,
+        silence_timeout_s=silence_timeout_s,
+        backoff=backoff or Backoff(),
+        clock=clock,
+    )
+
+
+class BetaClient:
+    """A connection to a sidecar that outlives its sockets; made by `connect`.
+
+    It belongs to one event loop and is used inside ``async with``.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        hello: Hello,
+        *,
+        reconnect: bool,
+        connect_timeout_s: float,
+        silence_timeout_s: float,
+        backoff: Backoff,
+        clock: Callable[[], float] | None,
+    ) -> None:
+        self.address = address
+        self.name = hello.name
+        self.instance = ""
+        """Name of the sidecar's run; another one after a reconnect means that the
+        sidecar was restarted."""
+        self.n_connections = 0
+        """Connections so far: the first, and each that replaced a lost one."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock = clock or self._loop_time
+        self._outgoing = Outgoing()
+        self._routes = Routes(self._regulate)
+        self._last_subscription = 0
+        self._link = Link(
+            address,
+            hello,
+            reconnect=reconnect,
+            connect_timeout_s=connect_timeout_s,
+            silence_timeout_s=silence_timeout_s,
+            backoff=backoff,
+            clock=self._clock,
+            receive=self._receive,
+            on_connected=self._connected,
+            on_lost=self._routes.interrupted,
+            on_ended=self._ended,
+        )
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connected else "not connected"
+        return f"<BetaClient {self.name!r} at {self.address}, {state}>"
+
+    async def __aenter__(self) -> Self:
+        """Connect; cancelling it leaves nothing behind.
+
+        Raises
+        ------
+        FeedDisconnectedError
+            When nobody answered within ``connect_timeout_s``.
+        RejectedError
+            When the sidecar refused us.
+        WireVersionError
+            When the sidecar speaks another version.
+        MalformedMessageError
+            When whoever listens there is no sidecar.
+        RuntimeError
+            When it was entered before.
+        """
+        if self._loop is not None:
+            raise RuntimeError("a client is entered once; call connect() for another")
+        self._loop = asyncio.get_running_loop()
+        await self._link.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Say `Goodbye`, let the sidecar read what was written, and close.
+
+        Cancelling it closes at once: what the sidecar has not read by then is lost.
+        """
+        await self._link.leave()
+        if self._outgoing.acknowledged < self._outgoing.seq:
+            logger.warning(
+                "client.left_unacknowledged address=%s acknowledged=%d published=%d",
+                self.address,
+                self._outgoing.acknowledged,
+                self._outgoing.seq,
+            )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the sidecar has welcomed us and the connection is open."""
+        return self._link.is_connected
+
+    @property
+    def n_published(self) -> int:
+        """Observations published so far; tables do not count."""
+        return self._outgoing.n_published
+
+    @property
+    def n_acknowledged(self) -> int:
+        """Observations that the sidecar has taken in."""
+        return self._outgoing.n_acknowledged
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        snapshot: bool = True,
+        encoding: Encoding = Encoding.ROWS,
+        overflow: Overflow = Overflow.CONFLATE,
+        buffer_capacity: int = DEFAULT_BUFFER_CAPACITY,
+    ) -> Subscription:
+        """Subscribe to every topic that matches.
+
+        Parameters
+        ----------
+        pattern
+            ``beta.<factor>.<symbol>``, where ``*`` stands for one token and a final
+            ``>`` for the rest.
+        snapshot
+            Whether the newest value of each topic comes first.
+        encoding
+            How updates travel; they come out as rows either way.
+        overflow
+            What the sidecar does when we read too slowly.
+        buffer_capacity
+            Updates held for the iterator before the client stops reading.
+
+        Raises
+        ------
+        InvalidTopicError
+            When the pattern is outside the grammar.
+        ValueError
+            When there is no room for a single update.
+        RuntimeError
+            When the client was not entered.
+        """
+        if buffer_capacity < 1:
+            msg = f"buffer_capacity must be at least 1, was {buffer_capacity}"
+            raise ValueError(msg)
+        request = Subscribe(
+            subscription=self._next_number(),
+            pattern=pattern,
+            snapshot=snapshot,
+            encoding=encoding,
+            overflow=overflow,
+        )
+        inbox = self._subscribe(request, buffer_capacity)
+        return Subscription(inbox, self._unsubscribe, self._entered_loop)
+
+    async def watch(self, pattern: str, *, encoding: Encoding = Encoding.ROWS) -> None:
+        """Keep `latest` up to date for every topic that matches, until we leave.
+
+        Nothing is held for an iterator, so there is none to fall behind. It returns
+        when the snapshot has arrived; cancelling it ends the watch.
+
+        Raises
+        ------
+        InvalidTopicError
+            When the pattern is outside the grammar.
+        RejectedError
+            When the sidecar refuses the pattern.
+        BetaFactoryError
+            What else ended the client before the snapshot had arrived.
+        """
+        request = Subscribe(
+            subscription=self._next_number(), pattern=pattern, encoding=encoding
+        )
+        inbox = self._subscribe(request, buffer_capacity=0)
+        try:
+            while not inbox.is_whole:
+                inbox.raise_error()
+                self._link.raise_if_ended()
+                await inbox.wait()
+        except BaseException:
+            self._unsubscribe(inbox)
+            raise
+
+    def latest(self, topic: str) -> BetaUpdated | None:
+        """Return the newest update received for a topic, ``None`` before the first.
+
+        Raises
+        ------
+        InvalidTopicError
+            When ``topic`` is not ``beta.<factor>.<symbol>``.
+        """
+        route = self._routes.by_topic.get(topic)
+        if route is None:
+            parse_beta_topic(topic)  # a topic that cannot be is no topic without value
+            return None
+        return route.latest
+
+    def age_s(self, topic: str) -> float | None:
+        """Return how long ago `latest` was received; ``None`` before the first.
+
+        Raises
+        ------
+        InvalidTopicError
+            When ``topic`` is not ``beta.<factor>.<symbol>``.
+        """
+        route = self._routes.by_topic.get(topic)
+        if route is None:
+            parse_beta_topic(topic)
+            return None
+        return self._clock() - route.received_s
+
+    async def publish(self, messages: Publishable | Sequence[Publishable]) -> None:
+        """Publish observations, or tables that later ones refer to.
+
+        It returns when they have been written, or kept for the next connection; not
+        when the sidecar has them, see `flush`. It waits while the sidecar reads more
+        slowly, or while too much is unacknowledged. Cancelling it publishes a front
+        part of a sequence, of at least 0 messages, and nothing of the rest.
+
+        Parameters
+        ----------
+        messages
+            One message or several, which share frames. A ``seq`` of 0 is replaced by
+            the next number of this client; others must rise.
+
+        Raises
+        ------
+        FeedDisconnectedError
+            When the connection is gone for good.
+        RejectedError
+            When the sidecar refused what was published before.
+        MalformedMessageError
+            When the sidecar sent what is no message, or (`FrameTooLargeError`) one of
+            ours does not fit a frame.
+        TypeError
+            When a feed does not publish this.
+        ValueError
+            When a ``seq`` does not rise. What stands more than a frame before it has
+            been published.
+        """
+        batch = messages if isinstance(messages, Sequence) else (messages,)
+        for message in batch:
+            if type(message) not in PUBLISHABLE_TYPES:
+                name = type(message).__name__
+                raise TypeError(f"a feed publishes observations, was {name}")
+        for start in range(0, len(batch), MESSAGES_PER_FRAME):
+            self._link.raise_if_ended()
+            while not (self._link.is_writable and self._outgoing.has_room):
+                await self._link.wait()
+                self._link.raise_if_ended()
+            part = batch[start : start + MESSAGES_PER_FRAME]
+            self._link.write(self._outgoing.add(part))
+
+    async def flush(self) -> None:
+        """Return when everything published so far is acknowledged.
+
+        Cancelling it loses nothing.
+
+        Raises
+        ------
+        FeedDisconnectedError
+            When the connection is gone for good before that.
+        RejectedError
+            When the sidecar refused something.
+        MalformedMessageError
+            When the sidecar sent what is no message.
+        """
+        seq = self._outgoing.seq
+        while self._outgoing.acknowledged < seq:
+            self._link.raise_if_ended()
+            await self._link.wait()
+
+    @property
+    def _entered_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("enter the client first: async with connect(...)")
+        return self._loop
+
+    def _loop_time(self) -> float:
+        return self._entered_loop.time()
+
+    def _subscribe(self, request: Subscribe, buffer_capacity: int) -> Inbox:
+        _ = self._entered_loop
+        check_pattern(request.pattern)
+        inbox = self._routes.open(request, buffer_capacity)
+        if self._link.is_ended:
+            self._ended()
+        self._send(request)
+        return inbox
+
+    def _unsubscribe(self, inbox: Inbox) -> None:
+        if self._routes.close(inbox):
+            self._send(Unsubscribe(subscription=inbox.number))
+        inbox.end(None, discard=True)
+        self._regulate()
+
+    def _next_number(self) -> int:
+        self._last_subscription += 1
+        return self._last_subscription
+
+    def _send(self, message: Message) -> None:
+        self._link.write(frame(encode(message)))
+
+    def _regulate(self) -> None:
+        # One full inbox stops the reading for all: the sidecar conflates for this
+        # connection as a whole, and memory here stays what it is.
+        self._link.set_reading(enabled=not self._routes.is_full)
+
+    def _connected(self, hello: Hello) -> bytes:
+        if self.instance and hello.name != self.instance:
+            self._routes.restarted(hello.name)
+        self.instance = hello.name
+        self.n_connections += 1
+        self._regulate()
+        requests = [frame(encode(request)) for request in self._routes.requests()]
+        return b"".join([*requests, self._outgoing.resend()])
+
+    def _ended(self) -> None:
+        self._routes.end(self._link.error)
+
+    def _receive(self, message: Message, now_s: float) -> None:
+        # in the order of how often they come
+        if type(message) is BetaUpdated:
+            self._routes.deliver(message, now_s)
+        elif type(message) is BetasUpdated:
+            self._routes.deliver_columns(message, now_s)
+        elif type(message) is Acknowledged:
+            self._outgoing.acknowledge(message.seq)
+            self._link.wake()
+        elif type(message) is Heartbeat:
+            pass  # the connection has noted that something came
+        elif type(message) is SymbolsDeclared:
+            self._routes.declared(message)
+        elif type(message) is Subscribed:
+            self._routes.subscribed(message)
+        elif type(message) is Rejected:
+            self._routes.rejected(message)
+            self._regulate()
+        elif type(message) is Goodbye:
+            self._link.said_goodbye(message.reason)
+        else:
+            raise MalformedMessageError(f"a sidecar says no {type(message).__name__}")

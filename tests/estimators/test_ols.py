@@ -1,0 +1,258 @@
+"""From centred sums to statistics: formulas, what is undefined, and one set of bits."""
+
+import math
+from collections.abc import Sequence
+from math import inf, nan
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from exact import exact_ols
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import FloatArray, examples, seeds
+
+from beta_factory.estimators.moments import FIELDS, Joined, Scratch, add_pairs, join_one
+from beta_factory.estimators.ols import (
+    ALPHA,
+    BETA,
+    R_SQUARED,
+    RESIDUAL_STD,
+    STATISTICS,
+    STD_ERROR,
+    T_STAT,
+    alpha_std_error,
+    correlation,
+    solve,
+    solve_one,
+)
+
+Pair = tuple[float, float]
+Moments = tuple[float, float, float, float, float, float]
+
+nasty = st.one_of(
+    st.sampled_from([0.0, 1.0, 0.1, -0.1, 1e8, 1e-150, -1e-150, 1e100, -1e100]),
+    st.floats(1e-150, 1e100),
+    st.floats(-1e100, -1e-150),
+)
+
+
+def bits(values: npt.ArrayLike) -> bytes:
+    """Tell 0 from -0, and one NaN from another."""
+    return np.asarray(values, dtype=np.float64).tobytes()
+
+
+def moments(content: Sequence[Pair]) -> Moments:
+    """Return (n, mean x, mean y, cxx, cxy, cyy)."""
+    lanes = np.zeros((1, FIELDS, 1))
+    for x, y in content:
+        add_pairs(lanes, x, np.array([y]), np.ones(1), Scratch(1, 1))
+    return join_one([0.0] * FIELDS, lanes[0, :, 0].tolist())
+
+
+def solved(rows: Sequence[Moments], min_observations: int) -> FloatArray:
+    """Return the statistics by `solve`, shape (STATISTICS, n_rows)."""
+    table = np.array(rows).T
+    out = np.full((STATISTICS, len(rows)), 12345.0)
+    solve(table[0], table[1:3], table[3:], min_observations, out)
+    return out
+
+
+def one(content: Sequence[Pair], min_observations: int = 3) -> list[float]:
+    """Return the statistics of some pairs, after seeing that both forms agree."""
+    joined = moments(content)
+    scalars = solve_one(joined, min_observations)
+    assert bits(scalars) == bits(solved([joined], min_observations)[:, 0])
+    return list(scalars)
+
+
+NOTHING = pytest.approx([nan] * STATISTICS, nan_ok=True)
+
+
+@examples(200)
+@given(
+    st.lists(
+        st.lists(st.tuples(nasty, nasty), max_size=7), min_size=1, max_size=5
+    ),
+    st.integers(2, 5),
+)
+def test_solving_arrays_and_solving_floats_gives_the_same_bits(
+    contents: list[list[Pair]], min_observations: int
+) -> None:
+    rows = [moments(content) for content in contents]
+    scalars = [solve_one(row, min_observations) for row in rows]
+    assert bits(np.array(scalars).T) == bits(solved(rows, min_observations))
+
+
+@examples(100)
+@given(seeds, st.integers(3, 9), st.sampled_from([1e-8, 1e-3, 1.0, 1e6]))
+def test_statistics_are_those_of_exact_arithmetic(
+    seed: int, n: int, noise: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0.3, 1, n)
+    y = 0.7 * x + rng.normal(0, noise, n)
+    content = list(zip(x.tolist(), y.tolist(), strict=True))
+    beta, alpha, std_error, t_stat, r_squared, residual_std = one(content)
+    true = exact_ols(x, y)
+    assert beta == pytest.approx(true.beta, rel=1e-12, abs=1e-12)
+    assert alpha == pytest.approx(true.alpha, rel=1e-10, abs=1e-10)
+    assert r_squared == pytest.approx(true.r_squared, rel=1e-11)
+    if n > 3 and noise > 1e-8:  # with fewer the residuals may be rounding alone
+        assert std_error == pytest.approx(true.std_error, rel=1e-8)
+        assert t_stat == pytest.approx(true.t_stat, rel=1e-8)
+        assert residual_std == pytest.approx(true.residual_std, rel=1e-8)
+
+
+def test_a_worked_example_has_the_textbook_values() -> None:
+    # residuals 1/6, -1/3, 1/6: their squares sum to 1/6
+    beta, alpha, std_error, t_stat, r_squared, residual_std = one(
+        [(1.0, 1.0), (2.0, 2.0), (3.0, 4.0)]
+    )
+    assert beta == pytest.approx(1.5)
+    assert alpha == pytest.approx(7 / 3 - 3)
+    assert residual_std == pytest.approx(math.sqrt(1 / 6))
+    assert std_error == pytest.approx(math.sqrt(1 / 12))
+    assert t_stat == pytest.approx(1.5 * math.sqrt(12))
+    assert r_squared == pytest.approx(27 / 28)
+
+
+def test_statistics_stand_at_their_positions() -> None:
+    assert (BETA, ALPHA, STD_ERROR, T_STAT, R_SQUARED, RESIDUAL_STD) == tuple(
+        range(STATISTICS)
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_too_few_pairs_define_nothing(n: int) -> None:
+    content = [(1.0, 2.0), (2.0, 5.0), (4.0, 4.0), (5.0, 9.0)]
+    assert one(content[:n], min_observations=4) == NOTHING
+    assert not any(map(math.isnan, one(content, min_observations=4)))
+
+
+@pytest.mark.parametrize("x", [0.0, 0.1, -1e8, 1e-150])
+@pytest.mark.parametrize("y", [[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])
+def test_a_flat_benchmark_defines_nothing(x: float, y: list[float]) -> None:
+    assert one([(x, value) for value in y]) == NOTHING
+
+
+@pytest.mark.parametrize("y", [0.0, 0.1, -1e8])
+def test_a_constant_asset_has_beta_zero_for_certain_and_no_fit(y: float) -> None:
+    statistics = one([(1.0, y), (2.0, y), (4.0, y)])
+    assert statistics == pytest.approx([0.0, y, 0.0, nan, nan, 0.0], abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize(("slope", "t_stat"), [(2.0, inf), (-0.5, -inf)])
+def test_an_exact_line_has_no_error_and_an_infinite_t(
+    slope: float, t_stat: float
+) -> None:
+    statistics = one([(x, slope * x + 1.0) for x in (0.25, 1.0, 3.0, 3.5)])
+    assert statistics == [slope, 1.0, 0.0, t_stat, 1.0, 0.0]
+
+
+def test_rounding_never_makes_a_negative_error_or_a_fit_above_one() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        x = rng.normal(0, 1, 6)
+        slope = rng.normal()
+        pairs = zip(x.tolist(), (slope * x).tolist(), strict=True)
+        _, _, std_error, _, r_squared, residual_std = one(list(pairs))
+        assert 0.0 <= std_error < 1e-7
+        assert 0.0 <= residual_std < 1e-7
+        assert 1.0 - 1e-14 < r_squared <= 1.0
+
+
+def test_two_pairs_have_a_slope_but_no_residuals() -> None:
+    statistics = one([(1.0, 2.0), (3.0, 8.0)], min_observations=2)
+    assert statistics == pytest.approx([3.0, -1.0, nan, nan, 1.0, nan], nan_ok=True)
+
+
+def test_one_pair_has_no_slope_however_little_is_asked_for() -> None:
+    assert one([(1.0, 2.0)], min_observations=1) == NOTHING
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e100])
+def test_scale_cancels(scale: float) -> None:
+    content = [(0.25, 1.0), (1.0, 2.0), (3.0, 2.5), (4.0, 7.0)]
+    scaled = one([(x * scale, y * scale) for x, y in content])
+    plain = one(content)
+    for position in (BETA, STD_ERROR, T_STAT, R_SQUARED):
+        assert scaled[position] == pytest.approx(plain[position], rel=1e-13)
+    for position in (ALPHA, RESIDUAL_STD):
+        assert scaled[position] == pytest.approx(plain[position] * scale, rel=1e-12)
+
+
+def test_undefined_numbers_are_the_one_plain_nan() -> None:
+    # whatever the sign of the NaN that the division left
+    flat = [moments([(1.0, y), (1.0, 2.0), (1.0, 3.0)]) for y in (1.0, 2.0)]
+    constant = [moments([(1.0, 5.0), (2.0, 5.0), (4.0, 5.0)])]
+    out = solved([*flat, *constant], 3)
+    missing = out[np.isnan(out)]
+    assert len(missing) == 2 * STATISTICS + 2
+    assert bits(missing) == bits([nan] * len(missing))
+
+
+def test_many_rows_are_solved_each_by_itself() -> None:
+    rng = np.random.default_rng(8)
+    rows = [
+        moments(rng.normal(0, 1, (n, 2)).tolist()) for n in (0, 2, 3, 9, 4, 1, 30)
+    ]
+    together = solved(rows, 3)
+    for position, row in enumerate(rows):
+        assert bits(together[:, position]) == bits(solved([row], 3)[:, 0])
+
+
+def join(content: Sequence[Pair]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    lanes = np.zeros((1, FIELDS, 1))
+    for x, y in content:
+        add_pairs(lanes, x, np.array([y]), np.ones(1), Scratch(1, 1))
+    return Joined(1).join(np.zeros((FIELDS, 1)), lanes[0])
+
+
+@examples(60)
+@given(seeds, st.integers(3, 12))
+def test_the_error_of_alpha_and_the_correlation_are_those_of_exact_arithmetic(
+    seed: int, n: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    content = rng.normal(0.2, 1, (n, 2))
+    true = exact_ols(content[:, 0], content[:, 1])
+    counts, mean, centred = join(content.tolist())
+    out = np.empty((STATISTICS, 1))
+    solve(counts, mean, centred, 3, out)
+    error = alpha_std_error(counts, mean, centred, out[RESIDUAL_STD])
+    assert error[0] == pytest.approx(true.alpha_std_error, rel=1e-8)
+    assert correlation(centred, out[BETA])[0] == pytest.approx(
+        true.correlation, rel=1e-11
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)], 1.0),
+        ([(1.0, -2.0), (2.0, -4.0), (3.0, -6.0)], -1.0),
+        ([(1.0, 2.0), (2.0, 2.0), (3.0, 2.0)], nan),
+        ([(1.0, 2.0), (1.0, 3.0), (1.0, 4.0)], nan),
+        ([(1.0, 2.0), (2.0, 3.0)], nan),
+    ],
+    ids=["rising line", "falling line", "constant asset", "flat benchmark", "too few"],
+)
+def test_the_correlation_is_defined_where_both_sides_move(
+    content: list[Pair], expected: float
+) -> None:
+    counts, mean, centred = join(content)
+    out = np.empty((STATISTICS, 1))
+    solve(counts, mean, centred, 3, out)
+    assert correlation(centred, out[BETA])[0] == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.xfail(strict=True, reason="they are NaN with the sign of the division's")
+@pytest.mark.parametrize("n_rows", [1, 9])
+def test_an_undefined_error_of_alpha_is_the_one_plain_nan(n_rows: int) -> None:
+    nothing = np.zeros((FIELDS, n_rows))
+    counts, mean, centred = Joined(n_rows).join(nothing, nothing)
+    out = np.empty((STATISTICS, n_rows))
+    solve(counts, mean, centred, 3, out)
+    error = alpha_std_error(counts, mean, centred, out[RESIDUAL_STD])
+    assert bits(error) == bits([nan] * n_rows)
