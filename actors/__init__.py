@@ -5,12 +5,14 @@ from .behavior import Behavior, Outgoing
 from .columns import BetaColumns
 from .config import Factor, MarketBetaConfig
 from .factory import BetaFactory
+from .rows import BetaRows
 from .tally import Drop, Tally
 
 __all__ = [
     "Behavior",
     "BetaColumns",
     "BetaFactory",
+    "BetaRows",
     "BetaSeries",
     "Drop",
     "Factor",

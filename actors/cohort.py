@@ -31,7 +31,8 @@ from ..estimators import WindowSlab, cells_of
 from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
-from .status import classify
+from .rows import BetaRow, BetaRows
+from .status import classify, classify_one
 from .tally import Drop, Tally
 
 SCALAR_ROWS: Final = 12
@@ -82,7 +83,7 @@ class Cohort:
         self.symbols = symbols
         self.ts_event = -1
         """Stamp of the newest bar; -1 before the first."""
-        self.updates: list[BetaColumns] = []
+        self.updates: list[BetaColumns | BetaRows] = []
         """What was computed since `drain` was last called."""
         self.n_pairs = 0
         """Pairs completed so far."""
@@ -100,7 +101,10 @@ class Cohort:
         self._last_pair = np.full(n_rows, -1, dtype=np.int64)
         """Index of the bar of each row's newest pair; -1 = none yet."""
         self._was_warm = np.zeros(n_rows, dtype=np.bool_)
+        self._last_pair_cells = self._last_pair.data
+        self._was_warm_cells = self._was_warm.data
         self._overridden = np.zeros(n_rows, dtype=np.bool_)
+        self._n_overridden = 0
         self._override_status = np.zeros(n_rows, dtype=np.uint8)
         self._override_reason = np.zeros(n_rows, dtype=np.uint8)
 
@@ -109,7 +113,7 @@ class Cohort:
         """Bars opened so far."""
         return self._slab.newest + 1
 
-    def drain(self) -> list[BetaColumns]:
+    def drain(self) -> list[BetaColumns | BetaRows]:
         """Return what was computed since the last call, oldest first."""
         updates = self.updates
         if updates:
@@ -226,11 +230,10 @@ class Cohort:
         staged = self._staged
         if not staged:
             return
-        ts_inits = np.array(self._staged_ts_init)
         if len(staged) <= SCALAR_ROWS:
-            self._commit_scalars(staged, ts_inits)
+            self._commit_scalars(staged, self._staged_ts_init)
         else:
-            self._commit_rows(np.array(staged), ts_inits)
+            self._commit_rows(np.array(staged), np.array(self._staged_ts_init))
         self._staged = []
         self._staged_ts_init = []
 
@@ -248,6 +251,7 @@ class Cohort:
         """
         self.commit()
         self._overridden[row] = status is not None
+        self._n_overridden = int(np.count_nonzero(self._overridden))
         self._override_status[row] = status or 0
         self._override_reason[row] = reason
         if self.n_bars:
@@ -312,16 +316,34 @@ class Cohort:
         n, numbers = slab.estimate()
         self._emit(rows, n[rows], numbers[:, rows], ts_inits)
 
-    def _commit_scalars(self, rows: list[int], ts_inits: NDArray[np.int64]) -> None:
+    def _commit_scalars(self, rows: list[int], ts_inits: list[int]) -> None:
         slab = self._slab
-        counts: list[float] = []
-        numbers: list[tuple[float, ...]] = []
-        for row in rows:
+        min_observations = self.factor.model.min_observations
+        last_pair, was_warm = self._last_pair_cells, self._was_warm_cells
+        updates: list[BetaRow] = []
+        for row, ts_init in zip(rows, ts_inits, strict=True):
             slab.add_one(row)
-            n, statistics = slab.estimate_one(row)
-            counts.append(n)
-            numbers.append(statistics)
-        self._emit(np.array(rows), np.array(counts), np.array(numbers).T, ts_inits)
+            n, numbers = slab.estimate_one(row)
+            last_pair[row] = slab.newest
+            status, reason = classify_one(
+                n, numbers[0], min_observations, was_warm=was_warm[row]
+            )
+            was_warm[row] = was_warm[row] or n >= min_observations
+            if self._n_overridden and self._overridden[row]:
+                status = int(self._override_status[row])
+                reason = int(self._override_reason[row])
+            updates.append(BetaRow(row, int(n), numbers, status, reason, 0, ts_init))
+        self.n_pairs += len(rows)
+        self.updates.append(
+            BetaRows(
+                factor=self.factor.name,
+                benchmark=self.factor.benchmark,
+                symbols=self.symbols,
+                ts_event=self.ts_event,
+                window_start=slab.window_start,
+                updates=updates,
+            )
+        )
 
     def _emit(
         self,
@@ -369,8 +391,8 @@ class Cohort:
         reason: NDArray[np.uint8],
         ts_inits: NDArray[np.int64],
     ) -> None:
-        overridden = self._overridden[rows]
-        if overridden.any():
+        if self._n_overridden:
+            overridden = self._overridden[rows]
             status[overridden] = self._override_status[rows][overridden]
             reason[overridden] = self._override_reason[rows][overridden]
         self.updates.append(

@@ -6,6 +6,7 @@ who ask for rows, and are made here.
 
 from dataclasses import dataclass
 from math import isnan
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ _REASON = tuple(Reason)
 
 
 def _number(value: float) -> float | None:
-    return None if isnan(value) else value
+    return None if isnan(value) else float(value)
 
 
 @dataclass(slots=True)
@@ -84,18 +85,21 @@ class BetaColumns:
         factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
         ts_event = self.ts_event
         conflated = [0] * k if self.conflated is None else self.conflated.tolist()
+        numbers: list[list[float | None]] = self.numbers.T.tolist()
+        for column in np.flatnonzero(np.isnan(self.numbers).any(axis=0)).tolist():
+            numbers[column] = [_number(value) for value in self.numbers[:, column]]
         return [
             BetaUpdated(
                 factor=factor,
                 symbol=symbols[row],
                 benchmark=benchmark,
                 ts_event=ts_event,
-                beta=_number(beta),
-                alpha=_number(alpha),
-                std_error=_number(std_error),
-                t_stat=_number(t_stat),
-                r_squared=_number(r_squared),
-                residual_std=_number(residual_std),
+                beta=beta,
+                alpha=alpha,
+                std_error=std_error,
+                t_stat=t_stat,
+                r_squared=r_squared,
+                residual_std=residual_std,
                 n_obs=n_obs,
                 window_start=window_start,
                 status=_STATUS[status],
@@ -118,7 +122,7 @@ class BetaColumns:
                 folded,
             ) in zip(
                 self.rows.tolist(),
-                self.numbers.T.tolist(),
+                numbers,
                 self.n_obs.tolist(),
                 _spread(self.window_start, k),
                 self.status.tolist(),
@@ -162,23 +166,28 @@ class BetaColumns:
             benchmark=self.benchmark,
             ts_event=self.ts_event,
             symbols=symbols,
-            rows=b"" if whole else rows.astype(np.int32).tobytes(),
-            beta=beta.tobytes(),
-            alpha=alpha.tobytes(),
-            std_error=std_error.tobytes(),
-            t_stat=t_stat.tobytes(),
-            r_squared=r_squared.tobytes(),
-            residual_std=residual_std.tobytes(),
-            n_obs=self.n_obs.tobytes(),
-            window_start=window_start.tobytes(),
-            status=self.status.tobytes(),
-            reason=self.reason.tobytes(),
-            revision=self.revision.tobytes(),
+            rows=b"" if whole else _memory(rows.astype(np.int32)),
+            beta=_memory(beta),
+            alpha=_memory(alpha),
+            std_error=_memory(std_error),
+            t_stat=_memory(t_stat),
+            r_squared=_memory(r_squared),
+            residual_std=_memory(residual_std),
+            n_obs=_memory(self.n_obs),
+            window_start=_memory(window_start),
+            status=_memory(self.status),
+            reason=_memory(self.reason),
+            revision=_memory(self.revision),
             seq=int(seq[-1]) if k else 0,
-            seqs=b"" if consecutive else seq.tobytes(),
-            ts_init=self.ts_init.tobytes(),
-            conflated=b"" if self.conflated is None else self.conflated.tobytes(),
+            seqs=b"" if consecutive else _memory(seq),
+            ts_init=_memory(self.ts_init),
+            conflated=b"" if self.conflated is None else _memory(self.conflated),
         )
+
+
+def _memory(column: NDArray[np.generic]) -> bytes:
+    # The encoder takes any buffer where a message says bytes, without a copy.
+    return cast("bytes", np.ascontiguousarray(column).data)
 
 
 def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:

@@ -27,6 +27,7 @@ from .cohort import Cohort
 from .columns import BetaColumns
 from .config import Factor, MarketBetaConfig
 from .publisher import BetaPublisher
+from .rows import BetaRows
 from .symbol import SymbolActor, SymbolWindow
 from .tables import SymbolTables
 from .tally import Drop, Tally
@@ -96,7 +97,7 @@ class BetaFactory:
         self.actors: dict[str, SymbolActor] = {
             symbol: SymbolActor(
                 symbol,
-                tuple(SymbolWindow(cohort, row) for cohort in self.cohorts),
+                tuple(SymbolWindow(cohort.stage, row) for cohort in self.cohorts),
                 self.tally,
             )
             for row, symbol in enumerate(self.symbols)
@@ -135,7 +136,7 @@ class BetaFactory:
             behavior = self.route(message)
             if behavior is not None:
                 behavior.receive(message)
-        return [update for columns in self.commit() for update in columns.as_rows()]
+        return [update for updates in self.commit() for update in updates.as_rows()]
 
     def latest(self, topic: str) -> BetaUpdated | None:
         """Return the last update of a topic, ``None`` before the first.
@@ -246,14 +247,14 @@ class BetaFactory:
                 self.tally.drop(reason, single)
         return held
 
-    def commit(self) -> list[BetaColumns]:
+    def commit(self) -> list[BetaColumns | BetaRows]:
         """End a turn: compute what is staged, number it, and return it."""
-        published: list[BetaColumns] = []
+        published: list[BetaColumns | BetaRows] = []
         for cohort, publisher in zip(self.cohorts, self.publishers, strict=True):
             cohort.commit()
-            for columns in cohort.drain():
-                publisher.publish(columns)
-                published.append(columns)
+            for updates in cohort.drain():
+                publisher.publish(updates)
+                published.append(updates)
         return published
 
     def _message_of(

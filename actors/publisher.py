@@ -1,10 +1,27 @@
 """The last value of every topic of one factor, and the sequence of its updates."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, beta_topic
 from .columns import BetaColumns, Rows
+from .rows import BetaRows
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    # The integer arrays' memory as scalars, much faster than numpy's.
+    seq: memoryview
+    n_updates: memoryview
+    n_obs: memoryview
+    ts_event: memoryview
+    window_start: memoryview
+    status: memoryview
+    reason: memoryview
+    revision: memoryview
+    ts_init: memoryview
 
 
 class BetaPublisher:
@@ -45,9 +62,24 @@ class BetaPublisher:
         self._reason = np.zeros(n_rows, dtype=np.uint8)
         self._revision = np.zeros(n_rows, dtype=np.int32)
         self._ts_init = np.zeros(n_rows, dtype=np.int64)
+        self._cells = _Cells(
+            seq=self.seq.data,
+            n_updates=self.n_updates.data,
+            n_obs=self._n_obs.data,
+            ts_event=self._ts_event.data,
+            window_start=self._window_start.data,
+            status=self._status.data,
+            reason=self._reason.data,
+            revision=self._revision.data,
+            ts_init=self._ts_init.data,
+        )
 
-    def publish(self, columns: BetaColumns) -> None:
-        """Assign sequence numbers to the updates and keep them as the last values of their topics."""
+    def publish(self, updates: BetaColumns | BetaRows) -> None:
+        """Assign sequence numbers and keep the updates as their topics' last values."""
+        if isinstance(updates, BetaRows):
+            self._publish_rows(updates)
+            return
+        columns = updates
         k = len(columns)
         rows = columns.rows
         columns.seq = np.arange(self.last_seq + 1, self.last_seq + k + 1)
@@ -64,6 +96,24 @@ class BetaPublisher:
         self._reason[where] = columns.reason
         self._revision[where] = columns.revision
         self._ts_init[where] = columns.ts_init
+
+    def _publish_rows(self, updates: BetaRows) -> None:
+        # The same, cell by cell.
+        updates.first_seq = self.last_seq + 1
+        cells = self._cells
+        for update in updates.updates:
+            row = update.row
+            self.last_seq += 1
+            cells.seq[row] = self.last_seq
+            cells.n_updates[row] += 1
+            self._numbers[:, row] = update.numbers
+            cells.n_obs[row] = update.n_obs
+            cells.ts_event[row] = updates.ts_event
+            cells.window_start[row] = updates.window_start
+            cells.status[row] = update.status
+            cells.reason[row] = update.reason
+            cells.revision[row] = update.revision
+            cells.ts_init[row] = update.ts_init
 
     def last_values(self, rows: Rows) -> list[BetaColumns]:
         """Return the newest update of each row that has one, by bar, oldest first.

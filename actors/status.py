@@ -1,5 +1,7 @@
 """From a window's numbers to what they are worth: one rule, for live and batch."""
 
+from math import isnan
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,3 +47,15 @@ def classify(
         reason[cold] = Reason.TOO_FEW_PAIRS
     was_warm[rows] |= warm
     return status, reason
+
+
+def classify_one(
+    n: float, beta: float, min_observations: int, *, was_warm: bool
+) -> tuple[Status, Reason]:
+    """Return one row's status and reason: `classify` over floats."""
+    if n < min_observations:
+        status = Status.INSUFFICIENT if was_warm else Status.WARMING
+        return status, Reason.TOO_FEW_PAIRS
+    if isnan(beta):
+        return Status.ZERO_VARIANCE, Reason.FLAT_BENCHMARK
+    return Status.OK, Reason.NONE

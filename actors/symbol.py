@@ -1,27 +1,20 @@
 """One symbol's actor: the owner of its row in every factor's windows."""
 
+from collections.abc import Callable
 from math import isfinite
+from typing import NamedTuple
 
 from ..messages import Message, ReturnObserved
 from .behavior import Outgoing
-from .cohort import Cohort
 from .tally import Drop, Tally
 
 
-class SymbolWindow:
+class SymbolWindow(NamedTuple):
     """The handle through which an actor writes its row of one factor, and no other."""
 
-    __slots__ = ("_cohort", "_row")
-
-    def __init__(self, cohort: Cohort, row: int) -> None:
-        self._cohort = cohort
-        self._row = row
-
-    def observe(self, message: ReturnObserved) -> Drop | None:
-        """Stage the return; return why it was dropped, if it was."""
-        return self._cohort.stage(
-            self._row, message.ts_event, message.period_return, message.ts_init
-        )
+    stage: Callable[[int, int, float, int], Drop | None]
+    """`Cohort.stage` of the factor."""
+    row: int
 
 
 class SymbolActor:
@@ -52,8 +45,10 @@ class SymbolActor:
         if not isfinite(message.period_return):
             self._tally.drop(Drop.NOT_FINITE, message)
             return ()
-        for window in self._windows:
-            reason = window.observe(message)
+        for stage, row in self._windows:
+            reason = stage(
+                row, message.ts_event, message.period_return, message.ts_init
+            )
             if reason is not None:
                 self._tally.drop(reason, message)
         return ()

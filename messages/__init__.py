@@ -5,7 +5,14 @@ anything but msgspec and the standard library.
 """
 
 from .betas import BetasUpdated, BetaUpdated, Reason, Status
-from .codec import MESSAGE_TYPES, Message, decode, decode_payload, encode
+from .codec import (
+    MESSAGE_TYPES,
+    Message,
+    decode,
+    decode_payload,
+    decode_payloads,
+    encode,
+)
 from .control import (
     WIRE_VERSION,
     Acknowledged,
@@ -88,6 +95,7 @@ __all__ = [
     "beta_topic",
     "decode",
     "decode_payload",
+    "decode_payloads",
     "encode",
     "matches",
     "parse_beta_topic",

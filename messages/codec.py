@@ -8,6 +8,7 @@ begins with its tag (a string), a list begins with a message (an array), so the 
 element's type tells them apart before anything is decoded.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -76,6 +77,8 @@ _list_decoder: Final = msgspec.msgpack.Decoder(list[Message])
 encode: Final = _encoder.encode
 """``encode(message) -> bytes``: one message, or a list of messages."""
 
+_ONE_LETTER: Final = b"\xa1"
+_LAST_FIXARRAY: Final = 0x9F
 _ARRAY16 = 0xDC
 _ARRAY32 = 0xDD
 
@@ -120,5 +123,33 @@ def decode_payload(payload: bytes | memoryview) -> list[Message]:
         if payload and _holds_a_list(payload):
             return _list_decoder.decode(payload)
         return [_message_decoder.decode(payload)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedMessageError(str(error)) from error
+
+
+def decode_payloads(payloads: Iterable[bytes], messages: list[Message]) -> None:
+    """Append the messages of many payloads, oldest first.
+
+    Parameters
+    ----------
+    payloads
+        Of one peer's frames.
+    messages
+        Appended to; it holds what came before the fault when this raises.
+
+    Raises
+    ------
+    MalformedMessageError
+        At the first payload that is malformed.
+    """
+    take = messages.append
+    decode_message = _message_decoder.decode
+    try:
+        for payload in payloads:
+            # A short array whose first element is a one-letter tag: a single message.
+            if payload[1:2] == _ONE_LETTER and payload[0] <= _LAST_FIXARRAY:
+                take(decode_message(payload))
+            else:
+                messages.extend(decode_payload(payload))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedMessageError(str(error)) from error

@@ -8,18 +8,21 @@ typer's own usage error), 3 the sidecar could not be reached or went away.
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
-from ..actors import BetaFactory, MarketBetaConfig
+from ..actors import BetaColumns, BetaFactory, BetaRows, MarketBetaConfig
 from ..messages import BetaFactoryError, ConfigError, FeedDisconnectedError
 from .address import Address, default_address
+
+if TYPE_CHECKING:
+    from .update_files import UpdateWriter
 
 app = typer.Typer(
     help="Live rolling betas of many symbols, published by topic.",
@@ -143,7 +146,7 @@ def replay(
             replayer = Replayer(
                 factory,
                 LiveClock(),
-                on_columns=writer.write_columns if writer else None,
+                on_updates=_writing_to(writer) if writer else None,
             )
             summary = replayer.run(observe(bars, benchmark), on_bar=on_bar)
     _print_lines([f"file      {file}", *replay_lines(summary)])
@@ -259,6 +262,18 @@ def _errors() -> Iterator[None]:
     except BetaFactoryError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_WRONG) from None
+
+
+def _writing_to(
+    writer: "UpdateWriter",
+) -> Callable[[BetaColumns | BetaRows], None]:
+    def write(updates: BetaColumns | BetaRows) -> None:
+        if isinstance(updates, BetaRows):
+            writer.write_rows(updates.as_rows())
+        else:
+            writer.write_columns(updates)
+
+    return write
 
 
 def _log_to_stderr(level: str) -> None:

@@ -80,6 +80,11 @@ class ClientConnection(asyncio.Protocol):
         """Whether the transport is read from; see `set_reading`."""
         return self._is_reading
 
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing came, while something could."""
+        return self._clock() - self.last_received_s if self._is_reading else 0.0
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who we are."""
         # uvloop's transports have its methods but not its type

@@ -25,12 +25,13 @@ class Dispatcher:
 
     def __init__(self, turn_budget: int) -> None:
         self.turn_budget = turn_budget
-        self._ready: deque[ActorCell] = deque()
+        self.ready: deque[ActorCell] = deque()
+        """Actors with waiting messages, once per message, oldest first."""
 
     @property
     def n_ready(self) -> int:
         """Messages that wait for a turn, not counting those of actors that restart."""
-        return len(self._ready)
+        return len(self.ready)
 
     def tell(self, cell: ActorCell, message: Message) -> Message | None:
         """Deliver a message; return the one that was given up for it, if any.
@@ -42,21 +43,21 @@ class Dispatcher:
         MailboxFullError
             When its mailbox is full and blocks.
         """
-        if cell.state is CellState.LIVE and not self._ready and not len(cell.mailbox):
+        if cell.state is CellState.LIVE and not self.ready:
             cell.invoke(message)
             return None
         given_up = cell.put(message)
         if given_up is None and cell.state is CellState.LIVE:
-            self._ready.append(cell)
+            self.ready.append(cell)
         return given_up
 
     def resume(self, cell: ActorCell) -> None:
         """Queue what waited while the actor could not take it."""
-        self._ready.extend([cell] * len(cell.mailbox))
+        self.ready.extend([cell] * len(cell.mailbox))
 
     def run(self) -> bool:
         """Handle queued messages up to the budget; return whether some are left."""
-        ready = self._ready
+        ready = self.ready
         for _ in range(min(self.turn_budget, len(ready))):
             cell = ready.popleft()
             # It may have failed since it was queued; `resume` queues it again.

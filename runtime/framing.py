@@ -5,6 +5,7 @@ The announced length is checked before a byte of the payload is kept, so a peer 
 make us hold more than ``max_frame_bytes`` by announcing it.
 """
 
+import struct
 from typing import Final
 
 from ..messages import FrameTooLargeError
@@ -16,9 +17,13 @@ DEFAULT_MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 above it is a peer that does not speak this protocol."""
 
 
+_pack_length: Final = struct.Struct(">I").pack
+_unpack_length: Final = struct.Struct(">I").unpack_from
+
+
 def frame(payload: bytes) -> bytes:
     """Return the payload with its length in front."""
-    return len(payload).to_bytes(HEADER_BYTES, "big") + payload
+    return _pack_length(len(payload)) + payload
 
 
 class FrameReader:
@@ -64,16 +69,18 @@ class FrameReader:
         at = 0
         limit = self.max_frame_bytes
         wanted = HEADER_BYTES
-        while n_bytes - at >= HEADER_BYTES:
-            start = at + HEADER_BYTES
-            length = int.from_bytes(data[at:start], "big")
+        take = payloads.append
+        last_header = n_bytes - HEADER_BYTES
+        while at <= last_header:
+            (length,) = _unpack_length(data, at)
             if length > limit:
                 raise FrameTooLargeError(length, limit)
+            start = at + HEADER_BYTES
             end = start + length
             if end > n_bytes:
                 wanted = HEADER_BYTES + length
                 break
-            payloads.append(data[start:end])
+            take(data[start:end])
             at = end
         if at < n_bytes:
             self._parts.append(data[at:] if at else data)

@@ -34,6 +34,10 @@ SILENCE_TIMEOUT_S: Final = 10.0
 """Ten heartbeats of the sidecar. Fewer would take a long pause of its loop for a lost
 network, more would trade on a dead connection for longer."""
 
+GRACE_S: Final = 0.1
+"""After a silence the loop gets this long to read what came meanwhile: where our own
+program kept it busy, uvloop runs the timer that finds the silence before it reads."""
+
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long leaving waits for the sidecar to read what was written."""
 
@@ -178,7 +182,7 @@ class Link:
         except TimeoutError:
             raise self._disconnected(n_attempts, cause) from cause
         self._task = asyncio.get_running_loop().create_task(
-            self._run(), name=f"link to {self.address}"
+            self._run(self._connection), name=f"link to {self.address}"
         )
 
     async def leave(self) -> None:
@@ -245,15 +249,16 @@ class Link:
         """Wait for `wake`, a writable link or its end. Cancelling loses nothing."""
         await self._changed.wait()
 
-    async def _run(self) -> None:
+    async def _run(self, connection: ClientConnection) -> None:
         try:
             while True:
-                cause = await self._until_closed()
+                cause = await self._until_closed(connection)
                 if self._farewell:
                     self._end(None, self._farewell)
                     return
                 self._lost(cause)
-                await self._redial(cause)
+                connection = await self._redial(cause)
+                self._adopt(connection)
         except BetaFactoryError as error:
             logger.warning("client.failed address=%s error=%s", self.address, error)
             self._end(error, str(error))
@@ -262,24 +267,24 @@ class Link:
             logger.exception("client.failed address=%s", self.address)
             self._end(error, str(error))
 
-    async def _until_closed(self) -> OSError | None:
-        connection = self._connection
-        if connection is None:
-            return None
+    async def _until_closed(self, connection: ClientConnection) -> OSError | None:
+        limit_s = self._silence_timeout_s
+        was_silent = False
         while not connection.closed.done():
-            silent_s = self._clock() - connection.last_received_s
-            remaining_s = self._silence_timeout_s - silent_s
-            if remaining_s <= 0:
-                if connection.is_reading:
-                    connection.abort(TimeoutError(f"silent for {silent_s:.1f} s"))
-                remaining_s = self._silence_timeout_s
-            await asyncio.wait([connection.closed], timeout=remaining_s)
+            silent_s = connection.silent_s
+            is_silent = silent_s >= limit_s
+            if is_silent and was_silent:
+                connection.abort(TimeoutError(f"silent for {silent_s:.1f} s"))
+            was_silent = is_silent
+            await asyncio.wait(
+                [connection.closed], timeout=max(limit_s - silent_s, GRACE_S)
+            )
         cause = connection.closed.result()
         if cause is None or isinstance(cause, OSError):
             return cause
         raise cause
 
-    async def _redial(self, cause: OSError | None) -> None:
+    async def _redial(self, cause: OSError | None) -> ClientConnection:
         backoff = self._backoff
         if self._clock() - self._connected_at_s >= backoff.stable_after_s:
             self._n_failures = 0
@@ -290,12 +295,9 @@ class Link:
             await asyncio.sleep(backoff.delay_s(self._n_failures))
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
-                    connection = await self._dial()
+                    return await self._dial()
             except OSError as error:
                 cause = error
-            else:
-                self._adopt(connection)
-                return
         raise self._disconnected(self._n_failures, cause) from cause
 
     async def _dial(self) -> ClientConnection:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ..actors import BetaColumns, BetaFactory
+from ..actors import BetaColumns, BetaFactory, BetaRows
 from ..actors.tables import SymbolTables
 from ..messages import BetaUpdated, Message, encode
 from .clock import Clock, ReplayClock
@@ -51,7 +51,7 @@ class Replayer:
         The actors.
     clock
         Measures how long the replay takes.
-    on_columns
+    on_updates
         Called with what each turn computed.
     """
 
@@ -60,12 +60,12 @@ class Replayer:
         factory: BetaFactory,
         clock: Clock,
         *,
-        on_columns: Callable[[BetaColumns], None] | None = None,
+        on_updates: Callable[[BetaColumns | BetaRows], None] | None = None,
     ) -> None:
         self.factory = factory
         self.digest = Digest()
         self._clock = clock
-        self._on_columns = on_columns
+        self._on_updates = on_updates
         self._replay_clock = ReplayClock()
         self._due: list[tuple[float, Callable[[], object]]] = []
         self._system = System(
@@ -73,7 +73,7 @@ class Replayer:
             self._replay_clock,
             call_later=self._call_later,
             call_soon=lambda callback: self._call_later(0.0, callback),
-            on_columns=self._publish,
+            on_updates=self._publish,
         )
 
     def run(
@@ -113,11 +113,11 @@ class Replayer:
             digest=self.digest.hexdigest(),
         )
 
-    def _publish(self, columns: list[BetaColumns]) -> None:
-        for turn in columns:
-            self.digest.add(turn.as_rows())
-            if self._on_columns is not None:
-                self._on_columns(turn)
+    def _publish(self, turn: list[BetaColumns | BetaRows]) -> None:
+        for updates in turn:
+            self.digest.add(updates.as_rows())
+            if self._on_updates is not None:
+                self._on_updates(updates)
 
     def _call_later(self, delay: float, callback: Callable[[], object]) -> None:
         self._due.append((self._replay_clock.monotonic() + delay, callback))

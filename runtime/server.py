@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
-from ..actors import BetaColumns
+from ..actors import BetaColumns, BetaRows
 from ..actors.tables import SymbolTables
 from ..messages import (
     WIRE_VERSION,
@@ -28,7 +28,6 @@ from ..messages import (
     Heartbeat,
     Hello,
     InvalidTopicError,
-    MailboxFullError,
     MalformedMessageError,
     Message,
     Rejected,
@@ -41,10 +40,10 @@ from ..messages import (
     SymbolsDeclared,
     Unsubscribe,
     WireVersionError,
-    decode_payload,
+    decode_payloads,
 )
 from .framing import DEFAULT_MAX_FRAME_BYTES, FrameReader
-from .subscriber import EncodedColumns, Subscriber
+from .subscriber import EncodedUpdates, Subscriber
 from .system import System
 
 logger = logging.getLogger(__name__)
@@ -100,12 +99,12 @@ class Server:
             self._left.clear()
             await self._left.wait()
 
-    def publish(self, columns: list[BetaColumns]) -> None:
+    def publish(self, turn: list[BetaColumns | BetaRows]) -> None:
         """Queue a turn's updates for every subscriber, and write each outbox once."""
         factors = [publisher.factor for publisher in self.system.factory.publishers]
-        turn = [EncodedColumns(c, factors.index(c.factor)) for c in columns]
+        encoded = [EncodedUpdates(u, factors.index(u.factor)) for u in turn]
         for connection in tuple(self.connections):
-            connection.publish(turn)
+            connection.publish(encoded)
 
     def forget(self, connection: "Connection") -> None:
         """Drop a connection that has ended."""
@@ -171,11 +170,15 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Run one turn on what was read."""
+        messages: list[Message] = []
         try:
-            payloads = self._reader.feed(data)
-            self._server.n_frames += len(payloads)
-            for payload in payloads:
-                self._take_all(decode_payload(payload))
+            try:
+                payloads = self._reader.feed(data)
+                self._server.n_frames += len(payloads)
+                decode_payloads(payloads, messages)
+            finally:
+                # What stands before a malformed frame is as good as ever.
+                self._take_all(messages)
         except FrameTooLargeError as error:
             self._reject(RejectReason.TOO_LARGE, str(error))
         except MalformedMessageError as error:
@@ -224,7 +227,7 @@ class Connection(asyncio.Protocol):
                 self._subscriber.n_conflated - before,
             )
 
-    def publish(self, turn: Sequence[EncodedColumns]) -> None:
+    def publish(self, turn: Sequence[EncodedUpdates]) -> None:
         """Queue and write a turn's updates."""
         if self._subscriber is not None and self._is_open:
             self._subscriber.publish(turn)
@@ -265,19 +268,22 @@ class Connection(asyncio.Protocol):
         if self._held:
             self._held.extend(messages)
             return
-        take = self._system.take
-        tables = self._tables
-        for position, message in enumerate(messages):
-            if isinstance(message, _OBSERVATIONS) and self._hello:
-                try:
-                    take(message, tables)
-                except MailboxFullError:
+        position = 0
+        while position < len(messages):
+            if self._hello:
+                first, position = (
+                    position,
+                    self._system.take_all(messages, self._tables, position),
+                )
+                if position > first:
+                    self._last_seq = messages[position - 1].seq or self._last_seq
+                if position == len(messages):
+                    return
+                if isinstance(messages[position], _OBSERVATIONS):
                     self._hold(messages[position:])
                     return
-                if message.seq:
-                    self._last_seq = message.seq
-            else:
-                self._take_control(message)
+            self._take_control(messages[position])
+            position += 1
 
     def _hold(self, messages: Sequence[Message]) -> None:
         # A blocking mailbox is full: read nothing more until it has room.

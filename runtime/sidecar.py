@@ -24,6 +24,7 @@ from ..messages import AddressInUseError, ConfigError
 from .address import Address
 from .clock import Clock, LiveClock
 from .config import SidecarConfig
+from .memory import keep_freed_memory
 from .server import Connection, Server
 from .supervisor import RestartPolicy
 from .system import System, SystemStatistics
@@ -81,7 +82,7 @@ async def serve(
         clock,
         call_later=loop.call_later,
         call_soon=loop.call_soon,
-        on_columns=lambda columns: server.publish(columns),  # noqa: PLW0108 - made below
+        on_updates=lambda turn: server.publish(turn),  # noqa: PLW0108 - made below
         mailbox_capacity=config.actors.mailbox_capacity,
         overflow=config.actors.overflow,
         restart_policy=RestartPolicy(
@@ -137,6 +138,7 @@ def run_sidecar(
     config: SidecarConfig, *, on_listening: Callable[[Address], None] | None = None
 ) -> SidecarSummary:
     """Run a sidecar in its own event loop (uvloop where there is one), see `serve`."""
+    keep_freed_memory()
 
     async def main() -> SidecarSummary:
         return await serve(config, on_listening=on_listening)

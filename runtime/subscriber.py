@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..actors import BetaColumns
+from ..actors import BetaColumns, BetaRows
 from ..actors.publisher import BetaPublisher
 from ..messages import (
     Encoding,
@@ -40,48 +40,61 @@ from .framing import frame
 Mask = NDArray[np.bool_]
 
 
-class EncodedColumns:
-    """One turn's columns and their encodings, each made at most once.
+class EncodedUpdates:
+    """One turn's updates of one factor and their encodings, each made at most once.
 
     Parameters
     ----------
-    columns
+    updates
         What was computed.
     table
         Number of the symbol table of its factor, the same on every connection.
     """
 
-    def __init__(self, columns: BetaColumns, table: int) -> None:
-        self.columns = columns
+    def __init__(self, updates: BetaColumns | BetaRows, table: int) -> None:
         self.table = table
-        self._rows: list[bytes] | None = None
+        self._updates = updates
+        self._frames: list[bytes] | None = None
+        self._columns: BetaColumns | None = None
         self._whole: dict[Encoding, bytes] = {}
 
     def encoded(self, encoding: Encoding, mask: Mask) -> bytes:
         """Return the frames for a subscriber of the masked symbols."""
-        wanted = mask[self.columns.rows]
-        if wanted.all():
+        updates = self._updates
+        if isinstance(updates, BetaRows):
+            wanted = [i for i, u in enumerate(updates.updates) if mask[u.row]]
+        else:
+            wanted = np.flatnonzero(mask[updates.rows])
+        if len(wanted) == len(updates):
             whole = self._whole.get(encoding)
             if whole is None:
                 whole = self._encode(encoding)
                 self._whole[encoding] = whole
             return whole
-        if not wanted.any():
+        if not len(wanted):
             return b""
         if encoding is Encoding.ROWS:
             frames = self._row_frames()
-            return b"".join([frames[i] for i in np.flatnonzero(wanted).tolist()])
-        return frame(encode(self.columns.select(mask).as_columns(self.table)))
+            return b"".join([frames[i] for i in wanted])
+        return frame(encode(self._as_columns().select(mask).as_columns(self.table)))
 
     def _encode(self, encoding: Encoding) -> bytes:
         if encoding is Encoding.ROWS:
             return b"".join(self._row_frames())
-        return frame(encode(self.columns.as_columns(self.table)))
+        return frame(encode(self._as_columns().as_columns(self.table)))
+
+    def _as_columns(self) -> BetaColumns:
+        if self._columns is None:
+            updates = self._updates
+            self._columns = (
+                updates.as_columns() if isinstance(updates, BetaRows) else updates
+            )
+        return self._columns
 
     def _row_frames(self) -> list[bytes]:
-        if self._rows is None:
-            self._rows = [frame(encode(update)) for update in self.columns.as_rows()]
-        return self._rows
+        if self._frames is None:
+            self._frames = [frame(encode(row)) for row in self._updates.as_rows()]
+        return self._frames
 
 
 class Subscriber:
@@ -172,7 +185,7 @@ class Subscriber:
         )
         for table, columns in snapshot:
             everything = np.ones(len(columns.symbols), dtype=np.bool_)
-            encoded = EncodedColumns(columns, table)
+            encoded = EncodedUpdates(columns, table)
             self._parts.append(encoded.encoded(request.encoding, everything))
         self._subscriptions[request.subscription] = (request, masks)
         self._unite()
@@ -182,7 +195,7 @@ class Subscriber:
         self._subscriptions.pop(subscription, None)
         self._unite()
 
-    def publish(self, turn: Sequence[EncodedColumns]) -> None:
+    def publish(self, turn: Sequence[EncodedUpdates]) -> None:
         """Queue what of this turn was subscribed to."""
         if self._is_paused:
             return
@@ -232,7 +245,7 @@ class Subscriber:
                     folded = publisher.n_updates[rows] - n_updates[rows] - 1
                     columns.conflated = folded.astype(np.int32)
                     self.n_conflated += int(folded.sum())
-                    encoded = EncodedColumns(columns, table)
+                    encoded = EncodedUpdates(columns, table)
                     self._parts.append(encoded.encoded(encoding, mask))
         self.flush()
 

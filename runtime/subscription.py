@@ -172,7 +172,7 @@ class Inbox:
             self._complete_snapshot()
 
     def interrupted(self, newest: dict[str, int]) -> None:
-        """Remember the highest ``seq`` by factor that came before a connection's end."""
+        """Remember the highest ``seq`` by factor that a lost connection brought."""
         # in the middle of a snapshot the numbers below the newest were not all seen
         if self.snapshot is None:
             for factor, seq in newest.items():

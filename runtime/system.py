@@ -1,4 +1,4 @@
-"""The running factory: every actor in its cell, messages in, columns out.
+"""The running factory: every actor in its cell, messages in, updates out.
 
 Rule: one turn takes messages in the order in which they came, then commits once.
 Nothing here awaits, and nothing here knows a socket: the server and the replayer drive
@@ -6,17 +6,20 @@ the same object.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..actors import Behavior, BetaColumns, BetaFactory, Drop
+from ..actors import Behavior, BetaColumns, BetaFactory, BetaRows, Drop
 from ..actors.tables import SymbolTables
 from ..messages import (
     ActorDeadError,
+    BenchmarkReturnObserved,
+    MailboxFullError,
     Message,
     Reason,
+    ReturnObserved,
     ReturnsObserved,
     Status,
     SymbolsDeclared,
@@ -65,7 +68,7 @@ class System:
         For restart backoffs.
     call_soon
         Runs the next turn when a turn's budget was spent.
-    on_columns
+    on_updates
         Called at the end of a turn with what it computed, if anything.
     mailbox_capacity, overflow
         Of every actor's mailbox.
@@ -82,7 +85,7 @@ class System:
         *,
         call_later: Timer,
         call_soon: Callable[[Callable[[], None]], object],
-        on_columns: Callable[[list[BetaColumns]], None],
+        on_updates: Callable[[list[BetaColumns | BetaRows]], None],
         mailbox_capacity: int = 1024,
         overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST,
         restart_policy: RestartPolicy | None = None,
@@ -98,7 +101,7 @@ class System:
         )
         self.cells: dict[str, ActorCell] = {}
         self._call_soon = call_soon
-        self._on_columns = on_columns
+        self._on_updates = on_updates
         self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
         self._waiting_for_room: list[Callable[[], None]] = []
         self._cell_of: dict[int, ActorCell] = {}
@@ -115,6 +118,9 @@ class System:
             )
             self._cell_of[id(behavior)] = cell
             self.cells[f"{type(behavior).__name__}({behavior.name})"] = cell
+        self._cell_of_symbol = {
+            symbol: self._cell_of[id(actor)] for symbol, actor in factory.actors.items()
+        }
 
     def start(self) -> None:
         """Start every actor."""
@@ -129,6 +135,54 @@ class System:
         for cell in self.cells.values():
             for message in cell.stop():
                 self._give_up(cell, message, Drop.UNDELIVERABLE, "actor stopped")
+
+    def take_all(
+        self, messages: Sequence[Message], tables: SymbolTables, first: int = 0
+    ) -> int:
+        """Take observations until the first message that is none.
+
+        Parameters
+        ----------
+        messages
+            What one source sent, oldest first.
+        tables
+            The tables of that source.
+        first
+            Where to begin in ``messages``.
+
+        Returns
+        -------
+        int
+            Position of the first message that was not taken: one that is no
+            observation, or one whose actor's mailbox is full and blocks (`when_room`
+            says when to try again); the number of messages when all were taken.
+
+        Raises
+        ------
+        MalformedMessageError
+            When a columnar message contradicts itself.
+        """
+        # Most messages are single returns to a live actor with nothing waiting before
+        # them. They go the short way, which is `take` and `_deliver` written out.
+        cell_of = self._cell_of_symbol.get
+        ready = self.dispatcher.ready
+        live = CellState.LIVE
+        for position in range(first, len(messages)):
+            message = messages[position]
+            kind = type(message)
+            if kind is ReturnObserved:
+                cell = cell_of(message.symbol)
+                # No live actor has mail while nobody stands in the ready queue.
+                if cell is not None and cell.state is live and not ready:
+                    cell.invoke(message)
+                    continue
+            elif kind is not BenchmarkReturnObserved and kind is not ReturnsObserved:
+                return position
+            try:
+                self.take(message, tables)
+            except MailboxFullError:
+                return position
+        return len(messages)
 
     def take(self, message: Message, tables: SymbolTables) -> None:
         """Take one message into its actor; the end of the turn computes.
@@ -170,9 +224,9 @@ class System:
         """Handle what is queued, commit, and hand on what was computed."""
         if self.dispatcher.n_ready and self.dispatcher.run():
             self._call_soon(self.end_turn)
-        columns = self.factory.commit()
-        if columns:
-            self._on_columns(columns)
+        updates = self.factory.commit()
+        if updates:
+            self._on_updates(updates)
         if self._waiting_for_room:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for callback in waiting:

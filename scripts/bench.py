@@ -6,7 +6,6 @@ far to trust it: these are shared machines.
 """
 
 import argparse
-import asyncio
 import gc
 import os
 import platform
@@ -33,12 +32,13 @@ from beta_factory import (
     SymbolsDeclared,
     connect,
 )
-from beta_factory.actors import BetaColumns
+from beta_factory.actors import BetaColumns, BetaRows
 from beta_factory.actors.tables import SymbolTables
-from beta_factory.messages import Encoding, Message, decode_payload, encode
+from beta_factory.messages import Encoding, Message, decode_payloads, encode
 from beta_factory.runtime.clock import LiveClock
 from beta_factory.runtime.framing import FrameReader, frame
-from beta_factory.runtime.subscriber import EncodedColumns
+from beta_factory.runtime.memory import keep_freed_memory
+from beta_factory.runtime.subscriber import EncodedUpdates
 from beta_factory.runtime.system import System
 
 WINDOW = 390
@@ -67,23 +67,23 @@ class Pipeline:
             LiveClock(),
             call_later=lambda _delay, _callback: None,
             call_soon=lambda _callback: None,
-            on_columns=self._publish,
+            on_updates=self._publish,
         )
         self._system.start()
-        self.turn(
-            frame(encode(SymbolsDeclared(table=1, symbols=self.symbols)))
-        )
+        self.turn(frame(encode(SymbolsDeclared(table=1, symbols=self.symbols))))
 
     def turn(self, data: bytes) -> None:
         """One read: decode, route, pair, compute, encode."""
-        for payload in self._reader.feed(data):
-            for message in decode_payload(payload):
-                self._system.take(message, self._tables)
+        messages: list[Message] = []
+        decode_payloads(self._reader.feed(data), messages)
+        taken = self._system.take_all(messages, self._tables)
+        for message in messages[taken:]:  # a declared table
+            self._system.take(message, self._tables)
         self._system.end_turn()
 
-    def _publish(self, columns: list[BetaColumns]) -> None:
-        for turn in columns:
-            encoded = EncodedColumns(turn, 0)
+    def _publish(self, turn: list[BetaColumns | BetaRows]) -> None:
+        for updates in turn:
+            encoded = EncodedUpdates(updates, 0)
             self.n_bytes += len(encoded.encoded(self._encoding, self._everything))
 
 
@@ -154,9 +154,7 @@ def single_round(pipeline: Pipeline, market: Market, n_bars: int) -> float:
     spent = 0.0
     for _ in range(n_bars):
         stream = frame(encode(market.benchmark())) + b"".join(market.singles())
-        reads = [
-            stream[i : i + READ_BYTES] for i in range(0, len(stream), READ_BYTES)
-        ]
+        reads = [stream[i : i + READ_BYTES] for i in range(0, len(stream), READ_BYTES)]
         spent += timed(lambda reads=reads: [pipeline.turn(read) for read in reads])
     return spent / (n_bars * len(pipeline.symbols))
 
@@ -288,7 +286,9 @@ def measure(sizes: list[int], rounds: int) -> Table:
             key = (n, Encoding.ROWS)
             if n <= 1000:  # noqa: PLR2004 - making the frames of a bar dominates
                 idle[n] += idle_round(pipelines[key], markets[key], 20)
-    table = Table(title=f"window {WINDOW}, full statistics, minimum over {rounds} rounds")
+    table = Table(
+        title=f"window {WINDOW}, full statistics, minimum over {rounds} rounds"
+    )
     for name in (
         "symbols",
         "single in, rows out\nns/update",
@@ -315,6 +315,7 @@ def measure(sizes: list[int], rounds: int) -> Table:
 
 def main() -> None:
     """Print the table."""
+    keep_freed_memory()  # as the sidecar does
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000, 5000])

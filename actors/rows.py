@@ -1,0 +1,111 @@
+"""A few updates as plain scalars: what `BetaColumns` is for many.
+
+Rule: the same updates, field by field. Below a dozen rows an array costs more to make
+than the numbers in it, so a quiet feed's updates never become arrays unless somebody
+asks for columns.
+"""
+
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+
+from ..messages import BetaUpdated, Reason, Status
+from .columns import BetaColumns
+
+_STATUS = tuple(Status)
+_REASON = tuple(Reason)
+
+Statistics = tuple[float, float, float, float, float, float]
+"""beta, alpha, std_error, t_stat, r_squared, residual_std; NaN = undefined."""
+
+
+@dataclass(slots=True)
+class BetaRow:
+    """One update, before it has a name and a place in the sequence."""
+
+    row: int
+    n_obs: int
+    numbers: Statistics
+    status: int
+    reason: int
+    revision: int
+    ts_init: int
+
+
+@dataclass(slots=True)
+class BetaRows:
+    """Updates of a few symbols of one factor at one bar."""
+
+    factor: str
+    benchmark: str
+    symbols: tuple[str, ...]
+    """All symbols of the factor; each row points into them."""
+    ts_event: int
+    window_start: int
+    updates: list[BetaRow]
+    first_seq: int = 0
+    """`seq` of the first update, the others follow; 0 until published."""
+    _messages: list[BetaUpdated] | None = None
+
+    def __len__(self) -> int:
+        return len(self.updates)
+
+    def as_rows(self) -> list[BetaUpdated]:
+        """Return one message per update, in order; made once, when published."""
+        if self._messages is not None:
+            return self._messages
+        factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
+        ts_event, window_start = self.ts_event, self.window_start
+        seq = self.first_seq - 1
+        messages: list[BetaUpdated] = []
+        for update in self.updates:
+            seq += 1
+            beta, alpha, std_error, t_stat, r_squared, residual_std = update.numbers
+            if isnan(beta):
+                beta = alpha = std_error = t_stat = r_squared = residual_std = None
+            elif isnan(t_stat):  # a constant asset: neither of the two is defined
+                t_stat = r_squared = None
+            messages.append(
+                BetaUpdated(
+                    factor=factor,
+                    symbol=symbols[update.row],
+                    benchmark=benchmark,
+                    ts_event=ts_event,
+                    beta=beta,
+                    alpha=alpha,
+                    std_error=std_error,
+                    t_stat=t_stat,
+                    r_squared=r_squared,
+                    residual_std=residual_std,
+                    n_obs=update.n_obs,
+                    window_start=window_start,
+                    status=_STATUS[update.status],
+                    reason=_REASON[update.reason],
+                    revision=update.revision,
+                    seq=seq,
+                    ts_init=update.ts_init,
+                )
+            )
+        self._messages = messages
+        return messages
+
+    def as_columns(self) -> BetaColumns:
+        """Return the same updates as columns."""
+        updates = self.updates
+        first = self.first_seq
+        return BetaColumns(
+            factor=self.factor,
+            benchmark=self.benchmark,
+            symbols=self.symbols,
+            rows=np.array([update.row for update in updates], dtype=np.intp),
+            ts_event=self.ts_event,
+            numbers=np.array([update.numbers for update in updates]).T,
+            n_obs=np.array([update.n_obs for update in updates], dtype=np.int32),
+            window_start=np.array([self.window_start]),
+            status=np.array([update.status for update in updates], dtype=np.uint8),
+            reason=np.array([update.reason for update in updates], dtype=np.uint8),
+            revision=np.array([update.revision for update in updates], dtype=np.int32),
+            ts_init=np.array([update.ts_init for update in updates]),
+            seq=np.arange(first, first + len(updates)),
+        )

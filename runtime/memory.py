@@ -1,0 +1,38 @@
+"""Keep freed memory in the process instead of giving it back at every turn.
+
+A turn of 5,000 symbols allocates and frees a few arrays of some hundred kilobytes.
+glibc takes blocks of that size from the kernel and returns them at once, and every
+page of them then faults in anew at the next turn: measured, 350 us to copy 240 kB that
+takes 5 us in memory that is already there. A long-lived process that does the same
+every few milliseconds had better keep its pages.
+"""
+
+import ctypes
+import sys
+from typing import Final
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Free memory kept at the top of the heap: several turns of 20,000 symbols."""
+
+LARGEST_HEAP_BLOCK_BYTES: Final = 32 * 1024 * 1024
+"""glibc's own maximum; larger blocks come from the kernel as before."""
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library to keep what is freed; return whether it understood.
+
+    For processes that we own. Only glibc has the two settings; elsewhere nothing
+    changes.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    trimmed = mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+    mapped = mallopt(_M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK_BYTES)
+    return bool(trimmed and mapped)
