@@ -132,6 +132,10 @@ def _stamps(timestamps: ArrayLike | None, n_bars: int) -> NDArray[np.int64]:
     array = np.asarray(timestamps)
     if np.issubdtype(array.dtype, np.datetime64):
         array = array.astype("datetime64[ns]")
+    if array.dtype.kind not in "iuM":
+        raise InvalidReturnsError(
+            "timestamps", f"must be integers or datetime64, were {array.dtype}"
+        )
     stamps = array.astype(np.int64)
     if stamps.shape != (n_bars,):
         raise InvalidReturnsError(

@@ -40,7 +40,11 @@ class BenchmarkBroadcaster:
             self._tally.drop(Drop.NOT_FINITE, message)
             return ()
         for cohort in self._cohorts:
-            cohort.open_bar(message.ts_event, message.period_return, message.ts_init)
+            reason = cohort.open_bar(
+                message.ts_event, message.period_return, message.ts_init
+            )
+            if reason is not None:
+                self._tally.drop(reason, message)
         return ()
 
     def on_start(self) -> None:

@@ -120,26 +120,30 @@ class Cohort:
             self.updates = []
         return updates
 
-    def open_bar(self, ts_event: int, benchmark_return: float, ts_init: int) -> None:
+    def open_bar(
+        self, ts_event: int, benchmark_return: float, ts_init: int
+    ) -> Drop | None:
         """Take the benchmark's return of a bar, and every pending pair with it.
 
         Parameters
         ----------
         ts_event
-            The bar's stamp. An older bar than the newest is counted and dropped.
+            The bar's stamp.
         benchmark_return
             Finite.
         ts_init
             Stamp of the observation, carried by the updates that it completes.
+
+        Returns
+        -------
+        Drop or None
+            Why it was dropped, if it was.
         """
-        if ts_event <= self.ts_event:
-            if ts_event < self.ts_event:
-                self._tally.drop(Drop.LATE)
-            elif benchmark_return == self._slab.benchmark_return:
-                self._tally.drop(Drop.DUPLICATE)
-            else:
-                self._tally.drop(Drop.CONFLICT)
-            return
+        if ts_event < self.ts_event:
+            return Drop.LATE
+        if ts_event == self.ts_event:
+            held = self._slab.benchmark_return
+            return Drop.DUPLICATE if benchmark_return == held else Drop.CONFLICT
         self.commit()
         self._note_stale()
         self._slab.advance(ts_event, benchmark_return)
@@ -152,6 +156,7 @@ class Cohort:
                 self._expire(skipped)
             if bar is not None:
                 self._commit_column(bar.column, np.array([ts_init]))
+        return None
 
     def stage(
         self, row: int, ts_event: int, period_return: float, ts_init: int
@@ -175,7 +180,10 @@ class Cohort:
             return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
         if ts_event < self.ts_event:
             return Drop.LATE
-        cells = self._pending_bar(ts_event).cells
+        bar = self._pending_bar(ts_event)
+        if bar is None:
+            return Drop.UNPAIRED
+        cells = bar.cells
         cell = cells[row]
         if cell != cell:  # noqa: PLR0124
             cells[row] = period_return
@@ -205,11 +213,19 @@ class Cohort:
         """
         if len(rows) <= SMALL_FRAME or ts_event < self.ts_event:
             return self._stage_each(rows, ts_event, returns, ts_init)
+        present = ~np.isnan(returns)
+        if not present.any():
+            return []
         is_open = ts_event == self.ts_event
-        column = self._slab.column if is_open else self._pending_bar(ts_event).column
+        if is_open:
+            column = self._slab.column
+        else:
+            bar = self._pending_bar(ts_event)
+            if bar is None:
+                return self._stage_each(rows, ts_event, returns, ts_init)
+            column = bar.column
         whole = len(rows) == len(column) and np.array_equal(rows, self._all_rows)
         held = column if whole else column[rows]
-        present = ~np.isnan(returns)
         if (present & ~np.isnan(held)).any():
             return self._stage_each(rows, ts_event, returns, ts_init)
         if not is_open:
@@ -255,7 +271,7 @@ class Cohort:
         self._override_status[row] = status or 0
         self._override_reason[row] = reason
         if self.n_bars:
-            self._emit_status(np.array([row]), None)
+            self._emit_status(np.array([row]))
 
     def _stage_each(
         self, rows: Rows, ts_event: int, returns: NDArray[np.float64], ts_init: int
@@ -270,13 +286,18 @@ class Cohort:
                     dropped.append((position, reason))
         return dropped
 
-    def _pending_bar(self, ts_event: int) -> _PendingBar:
-        bar = self._pending.get(ts_event)
+    def _pending_bar(self, ts_event: int) -> _PendingBar | None:
+        # When there is no room the bar furthest ahead gives way, be it this one: a feed
+        # with a wrong clock must not shut out the bar that comes next.
+        pending = self._pending
+        bar = pending.get(ts_event)
         if bar is None:
-            bar = _PendingBar(len(self.symbols))
-            self._pending[ts_event] = bar
-            if len(self._pending) > self._max_pending_bars:
-                self._expire(min(self._pending))
+            if len(pending) >= self._max_pending_bars:
+                furthest = max(pending)
+                if ts_event > furthest:
+                    return None
+                self._expire(furthest)
+            bar = pending[ts_event] = _PendingBar(len(self.symbols))
         return bar
 
     def _expire(self, ts_event: int) -> None:
@@ -326,12 +347,12 @@ class Cohort:
             n, numbers = slab.estimate_one(row)
             last_pair[row] = slab.newest
             status, reason = classify_one(
-                n, numbers[0], min_observations, was_warm=was_warm[row]
+                n, numbers[0], min_observations, was_warm=bool(was_warm[row])
             )
             was_warm[row] = was_warm[row] or n >= min_observations
             if self._n_overridden and self._overridden[row]:
-                status = int(self._override_status[row])
-                reason = int(self._override_reason[row])
+                status = Status(self._override_status[row])
+                reason = Reason(self._override_reason[row])
             updates.append(BetaRow(row, int(n), numbers, status, reason, 0, ts_init))
         self.n_pairs += len(rows)
         self.updates.append(
@@ -357,7 +378,7 @@ class Cohort:
         status, reason = classify(
             n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
         )
-        self._append(rows, n, numbers, status, reason, ts_inits)
+        self._append(rows, n, numbers, (status, reason), ts_inits)
 
     def _note_stale(self) -> None:
         # A row falls stale once, at the end of the bar that makes its silence too long.
@@ -366,31 +387,32 @@ class Cohort:
         fell &= self._last_pair >= 0
         fell &= ~self._overridden
         if fell.any():
-            self._emit_status(np.flatnonzero(fell), Status.STALE)
+            self._emit_status(np.flatnonzero(fell))
 
-    def _emit_status(self, rows: Rows, status: Status | None) -> None:
+    def _emit_status(self, rows: Rows) -> None:
         # An update without a new pair: the numbers of the window as it stands.
         slab = self._slab
         n, numbers = slab.estimate(rows)
-        if status is None:
-            statuses, reasons = classify(
-                n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
-            )
-        else:
-            statuses = np.full(len(rows), status, dtype=np.uint8)
-            reasons = np.full(len(rows), Reason.NO_RECENT_PAIR, dtype=np.uint8)
+        statuses, reasons = classify(
+            n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
+        )
+        last_pair = self._last_pair[rows]
+        silent = slab.newest - last_pair >= self.factor.model.stale_bars
+        silent &= last_pair >= 0
+        statuses[silent] = Status.STALE
+        reasons[silent] = Reason.NO_RECENT_PAIR
         ts_init = np.array([self.ts_event])
-        self._append(rows, n, numbers, statuses, reasons, ts_init)
+        self._append(rows, n, numbers, (statuses, reasons), ts_init)
 
     def _append(
         self,
         rows: Rows,
         n: NDArray[np.float64],
         numbers: NDArray[np.float64],
-        status: NDArray[np.uint8],
-        reason: NDArray[np.uint8],
+        worth: tuple[NDArray[np.uint8], NDArray[np.uint8]],
         ts_inits: NDArray[np.int64],
     ) -> None:
+        status, reason = worth
         if self._n_overridden:
             overridden = self._overridden[rows]
             status[overridden] = self._override_status[rows][overridden]

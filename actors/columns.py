@@ -154,6 +154,9 @@ class BetaColumns:
         names = self.symbols
         rows = self.rows
         whole = k == len(names) and bool((rows[1:] > rows[:-1]).all())
+        if not k:
+            # no positions mean all of the table: none of it needs a list of its own
+            table, names, whole = None, (), True
         symbols: int | tuple[str, ...]
         if table is not None:
             symbols = table

@@ -61,11 +61,9 @@ class BetaRows:
         messages: list[BetaUpdated] = []
         for update in self.updates:
             seq += 1
-            beta, alpha, std_error, t_stat, r_squared, residual_std = update.numbers
-            if isnan(beta):
-                beta = alpha = std_error = t_stat = r_squared = residual_std = None
-            elif isnan(t_stat):  # a constant asset: neither of the two is defined
-                t_stat = r_squared = None
+            beta, alpha, std_error, t_stat, r_squared, residual_std = [
+                None if isnan(number) else number for number in update.numbers
+            ]
             messages.append(
                 BetaUpdated(
                     factor=factor,

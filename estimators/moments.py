@@ -7,16 +7,19 @@ Theory of operation
 -------------------
 A set of pairs (x, y) is kept as ten numbers: how many (``N``), a pivot (``PX, PY``),
 the means relative to the pivot (``MX, MY``) with what their rounding lost so far
-(``EX, EY``), and the centred sums (``CXX, CXY, CYY``). Adding a pair is Welford's step, merging two sets is Chan's.
-Both only add terms of one sign to ``CXX`` and ``CYY``, so rounding stays relative to
-what the set holds *now*; nothing remembers what it held before.
+(``EX, EY``), and the centred sums (``CXX, CXY, CYY``). Adding a pair is Welford's step,
+merging two sets is Chan's. Both only add terms of one sign to ``CXX`` and ``CYY``, so
+rounding stays relative to what the set holds *now*; nothing remembers what it held
+before.
 
 The pivot always lies among the set's own pairs: it is the first to arrive, or, once
 `recentre` was called, their mean. So ``|mean - pivot|`` is at most ``sqrt(N)`` standard
 deviations, and the rounding of the means is harmless at any offset: returns, or prices
 around 1e8. A first pair that is itself a bad print is a poor pivot, though a legal
-one; `recentre` keeps it from outliving its segment. A column of equal values gives differences that are exactly 0, hence a variance
-that is exactly 0, which is how a flat benchmark is told from a quiet one.
+one; `recentre` keeps it from outliving its segment.
+
+A column of equal values gives differences that are exactly 0, hence a variance that is
+exactly 0, which is how a flat benchmark is told from a quiet one.
 
 Error: with ``n`` pairs the relative error of ``CXX`` and ``CYY`` is of order
 ``sqrt(n)`` units in the last place (1e-14 at n = 10,000), that of ``CXY`` the same

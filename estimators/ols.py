@@ -101,10 +101,8 @@ def solve_one(
     r_squared = cxy / cyy * beta if cyy else nan
     r_squared = min(r_squared, 1.0)
     std_error = residual_std / sqrt(cxx)
-    if std_error:  # also true of NaN
-        t_stat = beta / std_error
-    else:
-        t_stat = copysign(inf, beta) if beta else nan
+    exact_line = copysign(inf, beta) if beta else nan
+    t_stat = beta / std_error if std_error else exact_line  # NaN is true
     return beta, alpha, std_error, t_stat, r_squared, residual_std
 
 

@@ -320,8 +320,8 @@ class _Reader:
                 return ["symbols"], tuple[Name, ...]
             case [section, key] if key in _KEYS.get(section, ()):
                 return [section, key], _KEYS[section][key]
-            case ["factors", *words, key] if any(words) and key in _FACTOR_KEYS:
-                name = "__".join(words)
+            case ["factors", *rest, key] if any(rest) and key in _FACTOR_KEYS:
+                name = "__".join(rest)
                 names = [held for held in factors if held.lower() == name]
                 if len(names) > 1:
                     self._report(variable, f"fits each of {', '.join(names)}")
@@ -330,7 +330,7 @@ class _Reader:
         tables = _KEYS | {f"factors__{f}": _FACTOR_KEYS for f in factors or ("market",)}
         known = [f"{name}__{key}" for name, keys in tables.items() for key in keys]
         known = [f"{PREFIX}{path}".upper() for path in ("symbols", *known)]
-        hint = _hint(variable.upper(), known)
+        hint = _hint(variable.upper(), known, cutoff=0.85)  # all begin alike
         self._report(variable, f"fits no key{hint}")
         return None
 
@@ -439,8 +439,9 @@ def _syntax_problem(error: ValueError, text: str) -> tuple[str, str]:
     return place, reason[:1].lower() + reason[1:]
 
 
-def _hint(key: str, known: Iterable[str]) -> str:
-    guess = _PLACES.get(key) or next(iter(get_close_matches(key, known, n=1)), None)
+def _hint(key: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    close = get_close_matches(key, known, n=1, cutoff=cutoff)
+    guess = _PLACES.get(key) or "".join(close)
     return f"; did you mean '{guess}'?" if guess else ""
 
 

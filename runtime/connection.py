@@ -112,8 +112,7 @@ class ClientConnection(asyncio.Protocol):
                 error or ConnectionResetError("closed before the sidecar said Hello")
             )
             self.welcomed.exception()  # seen: where dialing was cancelled nobody waits
-        if not self.closed.done():
-            self.closed.set_result(error)
+        self.closed.set_result(error)
         self._on_writable()
 
     def pause_writing(self) -> None:

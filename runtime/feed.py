@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import anyio
 
-from ..messages import Message, Role
+from ..messages import Role
 from .client import connect
 from .clock import LiveClock
+from .observations import Observation
 
 LONGEST_PAUSE_S = 1.0
 """A gap in the recording (a night, a weekend) is cut to this: nobody watches a feed
@@ -25,7 +26,7 @@ class FeedSummary(NamedTuple):
 
 
 async def feed(
-    bars: Iterable[tuple[int, list[Message]]],
+    bars: Iterable[tuple[int, list[Observation]]],
     address: str,
     *,
     name: str = "feed",
@@ -79,7 +80,7 @@ async def feed(
 
 
 def run_feed(
-    bars: Iterable[tuple[int, list[Message]]],
+    bars: Iterable[tuple[int, list[Observation]]],
     address: str,
     *,
     name: str = "feed",

@@ -17,12 +17,16 @@ import numpy as np
 from ..messages import (
     BarFileError,
     BenchmarkReturnObserved,
-    Message,
     ReturnObserved,
     ReturnsObserved,
     SymbolsDeclared,
 )
 from .bars import Bars
+
+Observation = (
+    ReturnObserved | BenchmarkReturnObserved | ReturnsObserved | SymbolsDeclared
+)
+"""What a feed sends."""
 
 
 class FrameFormat(enum.StrEnum):
@@ -63,7 +67,7 @@ def observe(
     *,
     frame_format: FrameFormat = FrameFormat.COLUMNS,
     table: int = 1,
-) -> Iterator[tuple[int, list[Message]]]:
+) -> Iterator[tuple[int, list[Observation]]]:
     """Yield (stamp, messages) of every bar, oldest first.
 
     Parameters
@@ -94,11 +98,11 @@ def observe(
     declared = not is_columnar
     for bar, ts_event in enumerate(bars.ts_events.tolist()):
         first, end = offsets[bar], offsets[bar + 1]
-        messages: list[Message] = []
+        messages: list[Observation] = []
         if not declared:
             declared = True
             messages.append(SymbolsDeclared(table=table, symbols=assets))
-        singles: list[Message] = []
+        singles: list[Observation] = []
         row[:] = np.nan
         n_assets = 0
         for i in range(first, end):

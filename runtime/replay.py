@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
 from ..actors.tables import SymbolTables
-from ..messages import BetaUpdated, Message, encode
+from ..messages import BetaUpdated, encode
 from .clock import Clock, ReplayClock
+from .observations import Observation
 from .system import System, SystemStatistics
 
 
@@ -78,7 +79,7 @@ class Replayer:
 
     def run(
         self,
-        bars: Iterable[tuple[int, list[Message]]],
+        bars: Iterable[tuple[int, list[Observation]]],
         *,
         on_bar: Callable[[int], None] | None = None,
     ) -> ReplaySummary:

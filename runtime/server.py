@@ -275,8 +275,9 @@ class Connection(asyncio.Protocol):
                     position,
                     self._system.take_all(messages, self._tables, position),
                 )
-                if position > first:
-                    self._last_seq = messages[position - 1].seq or self._last_seq
+                last = messages[position - 1]
+                if position > first and isinstance(last, _OBSERVATIONS):
+                    self._last_seq = last.seq or self._last_seq
                 if position == len(messages):
                     return
                 if isinstance(messages[position], _OBSERVATIONS):

@@ -61,10 +61,13 @@ class EncodedUpdates:
     def encoded(self, encoding: Encoding, mask: Mask) -> bytes:
         """Return the frames for a subscriber of the masked symbols."""
         updates = self._updates
+        wanted: Sequence[int]
         if isinstance(updates, BetaRows):
             wanted = [i for i, u in enumerate(updates.updates) if mask[u.row]]
+        elif mask[updates.rows].all():
+            wanted = range(len(updates))
         else:
-            wanted = np.flatnonzero(mask[updates.rows])
+            wanted = np.flatnonzero(mask[updates.rows]).tolist()
         if len(wanted) == len(updates):
             whole = self._whole.get(encoding)
             if whole is None:

@@ -109,7 +109,7 @@ class Inbox:
         self.is_joined = True
         self.snapshot = Snapshot(answer.n_snapshot, self.joined)
         if not answer.n_snapshot:
-            self._complete_snapshot()
+            self._complete(self.snapshot)
         self._wake()
 
     def put(self, update: BetaUpdated) -> None:
@@ -162,14 +162,14 @@ class Inbox:
             return
         factor, seq = update.factor, update.seq
         if seq > snapshot.seqs.get(factor, 0):
-            self._complete_snapshot()  # a delta: the snapshot is over
+            self._complete(snapshot)  # a delta: the snapshot is over
             return
         snapshot.n_arrived += 1
         if seq > self._floors.get(factor, 0):
             n_changed, newest = snapshot.changed.get(factor, (0, 0))
             snapshot.changed[factor] = (n_changed + 1, max(newest, seq))
         if snapshot.n_arrived >= snapshot.n_expected:
-            self._complete_snapshot()
+            self._complete(snapshot)
 
     def interrupted(self, newest: dict[str, int]) -> None:
         """Remember the highest ``seq`` by factor that a lost connection brought."""
@@ -182,13 +182,10 @@ class Inbox:
     def restarted(self, instance: str) -> None:
         """Begin anew with another sidecar, whose numbers are its own."""
         self._floors.clear()
-        if self.is_joined:
-            self._gap(f"another sidecar, {instance}")
+        self._gap(f"another sidecar, {instance}")
 
-    def _complete_snapshot(self) -> None:
-        snapshot, self.snapshot = self.snapshot, None
-        if snapshot is None:
-            return
+    def _complete(self, snapshot: Snapshot) -> None:
+        self.snapshot = None
         missing = [
             f"{factor} {self._floors.get(factor, 0)}..{newest}"
             for factor, (n_changed, newest) in snapshot.changed.items()

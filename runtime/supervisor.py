@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 MAX_DEAD_LETTERS = 1000
 """Dead letters kept for inspection; older ones are only counted."""
 
+MAX_DOUBLINGS = 64
+"""Doublings of a backoff: 2.0**1024 is no float, and no backoff needs that many."""
+
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
@@ -85,7 +88,8 @@ class Supervisor:
         self._clock = clock
         self._call_later = call_later
         self._on_state = on_state
-        self._failures: dict[str, deque[float]] = {}
+        # By cell, not by name: a benchmark may also be a symbol.
+        self._failures: dict[ActorCell, deque[float]] = {}
         # Jitter spreads restarts; it is no secret.
         self._jitter = random.Random(seed)  # noqa: S311
 
@@ -96,15 +100,16 @@ class Supervisor:
         if message is not None:
             self.bury(cell.name, message, f"{type(error).__name__}: {error}")
         now = self._clock.monotonic()
-        failures = self._failures.setdefault(cell.name, deque())
+        failures = self._failures.setdefault(cell, deque())
         failures.append(now)
         while failures[0] < now - self.policy.restart_window_s:
             failures.popleft()
         if len(failures) > self.policy.restart_limit:
             self._quarantine(cell, error)
             return
+        doublings = min(len(failures) - 1, MAX_DOUBLINGS)
         delay = min(
-            self.policy.restart_backoff_s * 2 ** (len(failures) - 1),
+            self.policy.restart_backoff_s * 2.0**doublings,
             self.policy.restart_backoff_max_s,
         )
         delay *= self._jitter.uniform(0.5, 1.0)
@@ -120,7 +125,7 @@ class Supervisor:
 
     def revive(self, cell: ActorCell) -> None:
         """Give a quarantined actor a new budget and restart it at once."""
-        self._failures.pop(cell.name, None)
+        self._failures.pop(cell, None)
         if cell.state is CellState.QUARANTINED:
             cell.state = CellState.RESTARTING
             self._restart(cell, RuntimeError("revived by an operator"))
@@ -144,7 +149,7 @@ class Supervisor:
             "actor.quarantined actor=%s error=%r failures=%d window_s=%g",
             cell.name,
             error,
-            len(self._failures[cell.name]),
+            len(self._failures[cell]),
             self.policy.restart_window_s,
         )
         for message in cell.mailbox.drain():

@@ -169,14 +169,13 @@ class System:
         live = CellState.LIVE
         for position in range(first, len(messages)):
             message = messages[position]
-            kind = type(message)
-            if kind is ReturnObserved:
+            if type(message) is ReturnObserved:
                 cell = cell_of(message.symbol)
                 # No live actor has mail while nobody stands in the ready queue.
                 if cell is not None and cell.state is live and not ready:
                     cell.invoke(message)
                     continue
-            elif kind is not BenchmarkReturnObserved and kind is not ReturnsObserved:
+            elif not isinstance(message, (BenchmarkReturnObserved, ReturnsObserved)):
                 return position
             try:
                 self.take(message, tables)

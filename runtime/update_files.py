@@ -252,7 +252,7 @@ class _Batches:
             self._integers[name][to] = np.repeat(values, sizes)
         self._integers["symbol"][to] += np.concatenate([turn.rows for turn in turns])
         conflated = [turn.conflated for turn in turns]
-        of_update = {
+        of_update: dict[str, Sequence[NDArray[np.integer]]] = {
             "n_obs": [turn.n_obs for turn in turns],
             "window_start": [turn.window_start for turn in turns],
             "status": [turn.status for turn in turns],
@@ -275,8 +275,8 @@ class _Batches:
         return [code_of[name] for name in names]
 
     def _offset(self, symbols: tuple[str, ...]) -> int:
-        # Where in all names these begin. The turns of a factor share one tuple, which is
-        # not hashed for each of them; one that is known lives, so its id is its own.
+        # Where in all names these begin. The turns of a factor share one tuple: to hash
+        # it each time costs too much. A known tuple is alive, so its id is its own.
         offset = self._offset_of_id.get(id(symbols))
         if offset is None:
             offset = self._offset_of.get(symbols)

@@ -4,11 +4,11 @@ Three real processes: `beta-factory run`, `beta-factory publish` and this one, w
 subscribes over the Unix socket. The market is simulated (seeded): 50 symbols, one
 benchmark, one hour of one-second bars, an opening burst, a halted symbol, missing bars.
 
-The judgement: the first window holds the end of the opening burst, where volatility
-changes and ordinary least squares promises nothing; it is shown and not judged. Within non-overlapping windows every estimate is an independent draw, so
+The judgement: within non-overlapping windows every estimate is an independent draw, so
 the share of intervals ``beta +- 1.96 * std_error`` that hold the true beta must be 95 %
-up to binomial chance; and every update that the sidecar published must have arrived,
-once, in order, and not folded.
+up to binomial chance. (The first window holds the end of the opening burst, where the
+volatility changes and least squares promises nothing: it is shown and not judged.) And
+every update that the sidecar published must have arrived, once, in order, not folded.
 """
 
 import argparse

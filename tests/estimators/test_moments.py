@@ -211,6 +211,45 @@ class TestAddPairs:
         assert bits(one) == bits(other)
 
 
+class TestRecentre:
+    """A pivot moved to the mean."""
+
+    @examples(100)
+    @given(some_pairs, pairs)
+    def test_a_set_stands_for_the_same_pairs_about_another_pivot(
+        self, content: list[Pair], more: list[Pair]
+    ) -> None:
+        lanes = a_set(content)[None]
+        recentre(lanes[0])
+        assert_close(as_sums(lanes[0]), content)
+        for x, y in more:
+            add_pairs(lanes, x, np.array([y]), np.ones(1), Scratch(1))
+        assert_close(as_sums(lanes[0]), [*content, *more])
+
+    @examples(60)
+    @given(nasty, st.lists(nasty, min_size=1, max_size=5), st.lists(nasty, max_size=5))
+    def test_equal_benchmark_values_still_have_no_variance_at_all(
+        self, x: float, returns: list[float], more: list[float]
+    ) -> None:
+        lanes = a_set([(x, y) for y in returns])[None]
+        recentre(lanes[0])
+        assert lanes[0, [PX, MX, EX], 0].tolist() == [x, 0.0, 0.0]
+        for y in more:
+            add_pairs(lanes, x, np.array([y]), np.ones(1), Scratch(1))
+        assert lanes[0, [CXX, CXY], 0].tolist() == [0.0, 0.0]
+
+    def test_an_empty_set_stays_empty(self) -> None:
+        nothing = np.zeros((FIELDS, 2))
+        recentre(nothing)
+        assert bits(nothing) == bits(np.zeros((FIELDS, 2)))
+
+    def test_a_bad_print_that_came_first_is_no_pivot_afterwards(self) -> None:
+        one = a_set([(1e8, 1e8), *[(float(i), float(-i)) for i in range(99)]])
+        recentre(one)
+        assert abs(one[PX, 0] - 1e6) < 100
+        assert abs(one[MX, 0]) < 1e-6
+
+
 def merged(*contents: Sequence[Pair]) -> FloatArray:
     """Merge sets from left to right."""
     target = a_set(contents[0]).copy()
