@@ -1,11 +1,9 @@
 """The broadcaster of one benchmark: its return opens the bar for every actor."""
 
-from math import isfinite
-
 from ..messages import BenchmarkReturnObserved, Message
 from .behavior import Outgoing
 from .cohort import Cohort
-from .tally import Drop, Tally
+from .tally import Tally, refuse
 
 
 class BenchmarkBroadcaster:
@@ -36,8 +34,9 @@ class BenchmarkBroadcaster:
                 f"was {type(message).__name__}"
             )
             raise TypeError(msg)
-        if not isfinite(message.period_return):
-            self._tally.drop(Drop.NOT_FINITE, message)
+        unusable = refuse(message.period_return)
+        if unusable is not None:
+            self._tally.drop(unusable, message)
             return ()
         for cohort in self._cohorts:
             reason = cohort.open_bar(

@@ -27,10 +27,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import WindowSlab, cells_of
+from ..estimators import WindowSlab
 from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
+from .pending import PendingBars
 from .rows import BetaRow, BetaRows
 from .status import classify, classify_one
 from .tally import Drop, Tally
@@ -45,14 +46,6 @@ WHOLE_PASS_SHARE: Final = 4
 SMALL_FRAME: Final = 64
 """Columnar frames up to this many rows are staged like single messages, so that a bar
 that comes in many small frames is still committed once."""
-
-
-class _PendingBar:
-    """Returns of a bar that the benchmark has not opened yet."""
-
-    def __init__(self, n_rows: int) -> None:
-        self.column = np.full(n_rows, np.nan)
-        self.cells = cells_of(self.column)
 
 
 class Cohort:
@@ -87,13 +80,11 @@ class Cohort:
         """What was computed since `drain` was last called."""
         self.n_pairs = 0
         """Pairs completed so far."""
-        self._tally = tally
         self._slab = WindowSlab(
             n_rows, factor.model.lookback_length, factor.model.min_observations
         )
         self._cells = self._slab.cells
-        self._max_pending_bars = max_pending_bars
-        self._pending: dict[int, _PendingBar] = {}
+        self._pending = PendingBars(n_rows, max_pending_bars, tally)
         self._staged: list[int] = []
         self._staged_ts_init: list[int] = []
         self._all_rows: Rows = np.arange(n_rows)
@@ -149,13 +140,9 @@ class Cohort:
         self._slab.advance(ts_event, benchmark_return)
         self._cells = self._slab.cells
         self.ts_event = ts_event
-        pending = self._pending
-        if pending:
-            bar = pending.pop(ts_event, None)
-            for skipped in [stamp for stamp in pending if stamp < ts_event]:
-                self._expire(skipped)
-            if bar is not None:
-                self._commit_column(bar.column, np.array([ts_init]))
+        waiting = self._pending.open(ts_event)
+        if waiting is not None:
+            self._commit_column(waiting, np.array([ts_init]))
         return None
 
     def stage(
@@ -180,7 +167,7 @@ class Cohort:
             return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
         if ts_event < self.ts_event:
             return Drop.LATE
-        bar = self._pending_bar(ts_event)
+        bar = self._pending.bar(ts_event)
         if bar is None:
             return Drop.UNPAIRED
         cells = bar.cells
@@ -220,7 +207,7 @@ class Cohort:
         if is_open:
             column = self._slab.column
         else:
-            bar = self._pending_bar(ts_event)
+            bar = self._pending.bar(ts_event)
             if bar is None:
                 return self._stage_each(rows, ts_event, returns, ts_init)
             column = bar.column
@@ -285,25 +272,6 @@ class Cohort:
                 if reason is not None:
                     dropped.append((position, reason))
         return dropped
-
-    def _pending_bar(self, ts_event: int) -> _PendingBar | None:
-        # When there is no room the bar furthest ahead gives way, be it this one: a feed
-        # with a wrong clock must not shut out the bar that comes next.
-        pending = self._pending
-        bar = pending.get(ts_event)
-        if bar is None:
-            if len(pending) >= self._max_pending_bars:
-                furthest = max(pending)
-                if ts_event > furthest:
-                    return None
-                self._expire(furthest)
-            bar = pending[ts_event] = _PendingBar(len(self.symbols))
-        return bar
-
-    def _expire(self, ts_event: int) -> None:
-        column = self._pending.pop(ts_event).column
-        count = int(np.count_nonzero(~np.isnan(column)))
-        self._tally.drop(Drop.UNPAIRED, count=count)
 
     def _commit_column(
         self, returns: NDArray[np.float64], ts_inits: NDArray[np.int64]

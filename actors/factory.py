@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..estimators import LARGEST
 from ..messages import (
     BenchmarkReturnObserved,
     BetaUpdated,
@@ -220,22 +221,21 @@ class BetaFactory:
                     single = _single(message, table.symbols, returns, position)
                     self.tally.drop(Drop.UNKNOWN_SYMBOL, single)
             returns = returns[table.positions]
-        infinite = np.isinf(returns)
-        if infinite.any():
+        # What an actor has to see for itself leaves the column as a single message.
+        held: list[ReturnObserved] = []
+        apart = np.abs(returns) > LARGEST
+        if masked is not None:
+            apart |= masked[rows] & ~np.isnan(returns)
+        if apart.any():
             for row, value in zip(
-                rows[infinite].tolist(), returns[infinite].tolist(), strict=True
+                rows[apart].tolist(), returns[apart].tolist(), strict=True
             ):
                 single = self._message_of(message, row, value)
-                self.actors[single.symbol].receive(single)
-            returns = np.where(infinite, np.nan, returns)
-        held: list[ReturnObserved] = []
-        if masked is not None and masked.any():
-            held = [
-                self._message_of(message, row, value)
-                for row, value in zip(rows.tolist(), returns.tolist(), strict=True)
-                if masked[row] and value == value  # noqa: PLR0124 - not NaN
-            ]
-            returns = np.where(masked[rows], np.nan, returns)
+                if masked is not None and masked[row]:
+                    held.append(single)
+                else:
+                    self.actors[single.symbol].receive(single)
+            returns = np.where(apart, np.nan, returns)
         for cohort in self.cohorts:
             dropped = cohort.stage_column(
                 rows, message.ts_event, returns, message.ts_init

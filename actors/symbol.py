@@ -1,12 +1,11 @@
 """One symbol's actor: the owner of its row in every factor's windows."""
 
 from collections.abc import Callable
-from math import isfinite
 from typing import NamedTuple
 
 from ..messages import Message, ReturnObserved
 from .behavior import Outgoing
-from .tally import Drop, Tally
+from .tally import Drop, Tally, refuse
 
 
 class SymbolWindow(NamedTuple):
@@ -42,8 +41,9 @@ class SymbolActor:
         if type(message) is not ReturnObserved:
             msg = f"{self.name} takes ReturnObserved, was {type(message).__name__}"
             raise TypeError(msg)
-        if not isfinite(message.period_return):
-            self._tally.drop(Drop.NOT_FINITE, message)
+        unusable = refuse(message.period_return)
+        if unusable is not None:
+            self._tally.drop(unusable, message)
             return ()
         for stage, row in self._windows:
             reason = stage(

@@ -6,7 +6,9 @@ words below. The runtime logs the counts once per interval; this file knows no t
 
 import enum
 from collections import Counter, deque
+from math import isfinite
 
+from ..estimators import LARGEST
 from ..messages import Message
 
 QUARANTINE_LENGTH = 1000
@@ -19,6 +21,8 @@ class Drop(enum.StrEnum):
 
     NOT_FINITE = "not_finite"
     """A NaN or infinite return where a number was promised."""
+    OUT_OF_RANGE = "out_of_range"
+    """A return whose square is beyond a float64, so no return at all."""
     UNKNOWN_SYMBOL = "unknown_symbol"
     UNKNOWN_BENCHMARK = "unknown_benchmark"
     DUPLICATE = "duplicate"
@@ -36,9 +40,22 @@ class Drop(enum.StrEnum):
 
 
 QUARANTINED = frozenset(
-    {Drop.NOT_FINITE, Drop.UNKNOWN_SYMBOL, Drop.UNKNOWN_BENCHMARK, Drop.CONFLICT}
+    {
+        Drop.NOT_FINITE,
+        Drop.OUT_OF_RANGE,
+        Drop.UNKNOWN_SYMBOL,
+        Drop.UNKNOWN_BENCHMARK,
+        Drop.CONFLICT,
+    }
 )
 """Reasons that mean somebody is wrong: those messages are kept."""
+
+
+def refuse(period_return: float) -> Drop | None:
+    """Return why a number cannot be a return, ``None`` when it can."""
+    if abs(period_return) <= LARGEST:
+        return None
+    return Drop.OUT_OF_RANGE if isfinite(period_return) else Drop.NOT_FINITE
 
 
 class Tally:

@@ -5,7 +5,7 @@ import.
 """
 
 from .batch import Estimates, rolling_ols
-from .moments import cells_of
+from .moments import LARGEST, Floats, cells_of
 from .slab import WindowSlab
 
-__all__ = ["Estimates", "WindowSlab", "cells_of", "rolling_ols"]
+__all__ = ["LARGEST", "Estimates", "Floats", "WindowSlab", "cells_of", "rolling_ols"]

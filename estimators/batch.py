@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from .moments import Floats
+from .moments import LARGEST, Floats
 from .ols import (
     ALPHA,
     BETA,
@@ -56,7 +56,7 @@ def rolling_ols(
     Parameters
     ----------
     asset_returns
-        Shape (n_bars, n_assets); not finite = missing.
+        Shape (n_bars, n_assets); not finite or above `LARGEST` = missing.
     benchmark_returns
         Shape (n_bars,); not finite = missing.
     lookback_length
@@ -66,7 +66,7 @@ def rolling_ols(
     """
     n_bars, n_assets = asset_returns.shape
     slab = WindowSlab(n_assets, lookback_length, min_observations)
-    finite = np.where(np.isfinite(asset_returns), asset_returns, np.nan)
+    usable = np.where(np.abs(asset_returns) <= LARGEST, asset_returns, np.nan)
     numbers = {
         field.name: np.empty((n_bars, n_assets))
         for field in fields(Estimates)
@@ -76,7 +76,7 @@ def rolling_ols(
     statistics = np.empty((STATISTICS, n_assets))
     for bar in range(n_bars):
         slab.advance(bar, float(benchmark_returns[bar]))
-        slab.fill(finite[bar])
+        slab.fill(usable[bar])
         n, mean, centred = slab.moments()
         solve(n, mean, centred, min_observations, statistics)
         n_obs[bar] = n

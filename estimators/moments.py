@@ -50,6 +50,10 @@ def cells_of(array: Floats) -> "memoryview[float]":
     return memory.cast("B").cast("d")
 
 
+LARGEST: Final = 1e150
+"""Largest magnitude whose squares can be summed over any window; what is larger is no
+return, and counts as missing."""
+
 N: Final = 0
 PX: Final = 1
 PY: Final = 2

@@ -49,7 +49,7 @@ Recognition Letters 13 (1992).
 """
 
 from collections import deque
-from math import isfinite, isnan, nan, sqrt
+from math import isnan, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,7 @@ from numpy.typing import NDArray
 
 from .moments import (
     FIELDS,
+    LARGEST,
     Floats,
     Joined,
     Scratch,
@@ -180,8 +181,8 @@ class WindowSlab:
         stamp
             The bar's stamp, int64; reported as `window_start` when it is the oldest.
         benchmark_return
-            The benchmark's return over the bar; not finite = missing, so that no pair
-            of this bar is complete.
+            The benchmark's return over the bar; not finite or above `LARGEST` =
+            missing, so that no pair of this bar is complete.
         """
         bar = self.newest + 1
         length = self.lookback_length
@@ -201,7 +202,7 @@ class WindowSlab:
         self.newest = bar
         slot = bar % length
         self.stamps[slot] = stamp
-        self._x[slot] = benchmark_return if isfinite(benchmark_return) else nan
+        self._x[slot] = benchmark_return if abs(benchmark_return) <= LARGEST else nan
         self._y[slot] = nan
         self.cells = self._columns[slot]
         self._walk(turns)

@@ -219,6 +219,7 @@ def subscribe(
     """Print updates until the sidecar ends or Ctrl-C."""
     from .watch import watch  # noqa: PLC0415
 
+    _log_to_stderr("INFO")
     with _errors():
         summary = watch(
             patterns,

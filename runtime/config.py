@@ -43,7 +43,7 @@ LONGEST_S: Final = 86_400.0
 """A day; a longer wait is a mistake in the unit."""
 
 LARGEST: Final = 2**31 - 1
-"""No number of messages or bytes above this one makes sense, either."""
+"""More messages or bytes than this are a mistake, too."""
 
 LARGEST_FRAME_BYTES: Final = 2**32 - 1
 """What the length before a frame can say."""
@@ -52,7 +52,7 @@ LONGEST_LINE: Final = 70
 """Above this many characters `describe` gives each item a line of its own."""
 
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
-SecondsOrNone = Annotated[float, Meta(ge=0, le=LONGEST_S)]
+Backoff = Annotated[float, Meta(ge=0, le=LONGEST_S)]
 Limit = Annotated[int, Meta(ge=1, le=LARGEST)]
 
 Table = dict[str, Any]
@@ -121,9 +121,9 @@ class ActorsConfig(
     """Restarts within ``restart_window_s``; one failure more and an actor is
     quarantined."""
     restart_window_s: Seconds = 60.0
-    restart_backoff_s: SecondsOrNone = 0.05
+    restart_backoff_s: Backoff = 0.05
     """Wait before the first restart; doubles with each one after it."""
-    restart_backoff_max_s: SecondsOrNone = 5.0
+    restart_backoff_max_s: Backoff = 5.0
     """Where the doubling ends."""
     turn_budget: Limit = 20_000
     """Messages handled before other work of the loop has its turn."""
@@ -270,9 +270,7 @@ class _Reader:
 
     def override(self, document: Table, environ: Mapping[str, str]) -> None:
         # Puts the values of our variables into the document.
-        for variable in sorted(environ):
-            if not variable.upper().startswith(PREFIX):
-                continue
+        for variable in sorted(v for v in environ if v.upper().startswith(PREFIX)):
             target = self._target(variable, environ[variable], document)
             if target is None:
                 continue

@@ -89,8 +89,7 @@ class Mailbox:
         if len(self._data) < self.capacity:
             self._append(message)
             return None
-        if self.policy is OverflowPolicy.BLOCK:
-            raise MailboxFullError(self._actor, self.capacity)
+        self.check_room()
         if self.policy is OverflowPolicy.DROP_NEWEST:
             self._n_dropped += 1
             return message
@@ -102,6 +101,17 @@ class Mailbox:
         oldest = self._data.popleft()
         self._append(message)
         return oldest
+
+    def check_room(self) -> None:
+        """Raise where `put` would refuse a message.
+
+        Raises
+        ------
+        MailboxFullError
+            When the mailbox is full and its policy is `block`.
+        """
+        if self.policy is OverflowPolicy.BLOCK and len(self._data) >= self.capacity:
+            raise MailboxFullError(self._actor, self.capacity)
 
     def put_control(self, message: Message) -> None:
         """Append a control message: it passes before all data."""

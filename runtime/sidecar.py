@@ -51,23 +51,23 @@ class SidecarSummary(NamedTuple):
 
 async def serve(
     config: SidecarConfig,
+    stop: anyio.Event,
     *,
     clock: Clock | None = None,
     on_listening: Callable[[Address], None] | None = None,
-    stop: anyio.Event | None = None,
 ) -> SidecarSummary:
-    """Run a sidecar until SIGINT, SIGTERM or ``stop``.
+    """Run a sidecar until ``stop`` is set, then drain it.
 
     Parameters
     ----------
     config
         What to estimate and where to listen.
+    stop
+        Set by whoever wants it to end.
     clock
         The machine's by default.
     on_listening
         Called once, when peers can connect.
-    stop
-        Another way to end it, for programs that embed it.
 
     Raises
     ------
@@ -116,10 +116,7 @@ async def serve(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_beat, server, clock, config.server.heartbeat_interval_s)
             tasks.start_soon(_report, system, config.server.report_interval_s)
-            if stop is None:
-                await _wait_for_signal()
-            else:
-                await stop.wait()
+            await stop.wait()
             tasks.cancel_scope.cancel()
     finally:
         await _drain(listener, server, system, config.server.drain_timeout_s)
@@ -137,11 +134,26 @@ async def serve(
 def run_sidecar(
     config: SidecarConfig, *, on_listening: Callable[[Address], None] | None = None
 ) -> SidecarSummary:
-    """Run a sidecar in its own event loop (uvloop where there is one), see `serve`."""
+    """Run a sidecar in its own event loop until SIGINT or SIGTERM, see `serve`."""
     keep_freed_memory()
 
     async def main() -> SidecarSummary:
-        return await serve(config, on_listening=on_listening)
+        stop = anyio.Event()
+        # Before anybody can connect, or a signal could end us without a drain.
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+
+            async def stop_on_signal() -> None:
+                async for number in signals:
+                    logger.info(
+                        "sidecar.stopping signal=%s", signal.Signals(number).name
+                    )
+                    stop.set()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stop_on_signal)
+                summary = await serve(config, stop, on_listening=on_listening)
+                tasks.cancel_scope.cancel()
+        return summary
 
     return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})
 
@@ -201,13 +213,6 @@ def _take_over(path: str) -> None:
         except OSError:
             pass  # it may be alive and busy: leave it its address
     raise AddressInUseError(path)
-
-
-async def _wait_for_signal() -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            logger.info("sidecar.stopping signal=%s", signal.Signals(number).name)
-            return
 
 
 async def _beat(server: Server, clock: Clock, interval_s: float) -> None:

@@ -26,7 +26,7 @@ from ..messages import BetaUpdated, Subscribe, Subscribed
 logger = logging.getLogger(__name__)
 
 DEFAULT_BUFFER_CAPACITY: Final = 16_384
-"""Updates a subscription may hold: three bars of 5,000 symbols, 6 MB. Less would stop
+"""Updates a subscription may hold: three bars of 5,000 symbols, 8 MB. Less would stop
 the reading within a bar, more would let a strategy act on bars that are long past."""
 
 
@@ -37,7 +37,9 @@ class Snapshot:
     n_expected: int
     seqs: dict[str, int]
     n_arrived: int = 0
-    changed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    changed: dict[str, tuple[int, int]] = field(
+        default_factory=dict[str, tuple[int, int]]
+    )
     """By factor: rows newer than the floor, and the newest ``seq`` among them."""
 
 
@@ -215,8 +217,9 @@ class Subscription:
     ``client.subscribe(...)`` is unsubscribed when it is left.
 
     Characteristics: buffered, bounded; one that is full stops the reading of the whole
-    client, so that the sidecar applies the overflow policy. Several tasks may iterate;
-    each update goes to one of them.
+    client, so that the sidecar applies the overflow policy. Nothing else arrives then,
+    acknowledgements included, until it has been iterated over to half or is closed.
+    Several tasks may iterate; each update goes to one of them.
     """
 
     __slots__ = ("__weakref__", "_inbox", "_loop", "_unsubscribe")

@@ -103,6 +103,8 @@ class System:
         self._call_soon = call_soon
         self._on_updates = on_updates
         self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
+        self._every_row = np.ones(len(factory.symbols), dtype=np.bool_)
+        self._turn_is_due = False
         self._waiting_for_room: list[Callable[[], None]] = []
         self._cell_of: dict[int, ActorCell] = {}
         behaviors: list[Behavior] = [
@@ -123,9 +125,11 @@ class System:
         }
 
     def start(self) -> None:
-        """Start every actor."""
+        """Start every actor; the next turn handles what was taken before."""
         for cell in self.cells.values():
             cell.start()
+            if cell.state is CellState.LIVE:
+                self.dispatcher.resume(cell)
 
     def stop(self) -> None:
         """Finish what is queued, commit it, and stop every actor."""
@@ -135,6 +139,7 @@ class System:
         for cell in self.cells.values():
             for message in cell.stop():
                 self._give_up(cell, message, Drop.UNDELIVERABLE, "actor stopped")
+        self._masked[:] = True
 
     def take_all(
         self, messages: Sequence[Message], tables: SymbolTables, first: int = 0
@@ -202,8 +207,8 @@ class System:
             again.
         """
         if type(message) is ReturnsObserved:
-            masked = self._masked if self._masked.any() else None
-            for held in self.factory.take_columns(message, tables, masked):
+            mailed = self._rows_to_mail()
+            for held in self.factory.take_columns(message, tables, mailed):
                 self._deliver(self.factory.actors[held.symbol], held)
         elif type(message) is SymbolsDeclared:
             table = tables.declare(message)
@@ -222,7 +227,7 @@ class System:
     def end_turn(self) -> None:
         """Handle what is queued, commit, and hand on what was computed."""
         if self.dispatcher.n_ready and self.dispatcher.run():
-            self._call_soon(self.end_turn)
+            self._end_turn_soon()
         updates = self.factory.commit()
         if updates:
             self._on_updates(updates)
@@ -247,6 +252,30 @@ class System:
             dropped={str(k): n for k, n in sorted(factory.tally.dropped.items())},
         )
 
+    def _end_turn_soon(self) -> None:
+        # Once, however many turns left something: the loop has others to serve.
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._call_soon(self._end_due_turn)
+
+    def _end_due_turn(self) -> None:
+        self._turn_is_due = False
+        self.end_turn()
+
+    def _rows_to_mail(self) -> "np.ndarray[tuple[int], np.dtype[np.bool_]] | None":
+        # The rows of a columnar frame that its actors do not take on the spot; all of
+        # them where something waits for its turn, for that came first. Without room for
+        # each the frame is refused before any of it is staged: it will be taken again.
+        if self.dispatcher.ready:
+            mailed = self._every_row
+        elif self._masked.any():
+            mailed = self._masked
+        else:
+            return None
+        for row in np.flatnonzero(mailed).tolist():
+            self._cell_of_symbol[self.factory.symbols[row]].mailbox.check_room()
+        return mailed
+
     def _deliver(self, behavior: Behavior, message: Message) -> None:
         cell = self._cell_of[id(behavior)]
         try:
@@ -266,14 +295,20 @@ class System:
     def _on_failure(
         self, cell: ActorCell, message: Message | None, error: Exception
     ) -> None:
-        if message is not None:
-            self.factory.tally.drop(Drop.UNDELIVERABLE)
+        before = self.supervisor.n_dead_letters
         self.supervisor.failed(cell, message, error)
+        if buried := self.supervisor.n_dead_letters - before:
+            self.factory.tally.drop(Drop.UNDELIVERABLE, count=buried)
 
     def _on_outgoing(self, message: Message) -> None:
         behavior = self.factory.route(message)
         if behavior is not None:
-            self._deliver(behavior, message)
+            try:
+                self._deliver(behavior, message)
+            except MailboxFullError:
+                # The sender cannot wait, and it is not its failure.
+                cell = self._cell_of[id(behavior)]
+                self._give_up(cell, message, Drop.OVERFLOW, "mailbox full")
 
     def _on_state(self, cell: ActorCell) -> None:
         # What subscribers see of an actor that cannot take messages, and its way back.
@@ -288,4 +323,4 @@ class System:
                     cohort.override(row, Status.DEGRADED, _REASON_OF_STATE[cell.state])
         if cell.state is CellState.LIVE:
             self.dispatcher.resume(cell)
-            self._call_soon(self.end_turn)
+        self._end_turn_soon()

@@ -1,5 +1,6 @@
 """A subscriber that prints: a live table on a terminal, lines elsewhere."""
 
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from .client import Subscription, connect
 from .presentation import LINE_HEADER, beta_table, line
 from .replay import Digest
 from .update_files import json_line
+
+logger = logging.getLogger(__name__)
 
 REDRAWS_PER_S = 8
 """What a person can follow; more only costs."""
@@ -108,6 +111,8 @@ async def _watch(
                 pattern, snapshot=snapshot, encoding=encoding
             )
             subscriptions.append(subscription)
+            await subscription.wait_joined()
+            logger.info("subscription.joined pattern=%s", pattern)
             tasks.start_soon(take, subscription)
     return WatchSummary(
         n_updates=digest.n_updates,

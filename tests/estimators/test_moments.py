@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import FloatArray, examples
 
 from beta_factory.estimators.moments import (
     CXX,
@@ -33,6 +32,7 @@ from beta_factory.estimators.moments import (
     merge_sets,
     recentre,
 )
+from strategies import FloatArray, examples
 
 Pair = tuple[float, float]
 
@@ -42,7 +42,9 @@ UNDERFLOW = 1e-320
 
 # Returns and prices of any scale that is promised to work, zero and repeats included.
 nasty = st.one_of(
-    st.sampled_from([0.0, -0.0, 1.0, 0.1, -0.1, 1e8, 1e8 + 1e-8, 1e-150, -1e-150, 1e100]),
+    st.sampled_from(
+        [0.0, -0.0, 1.0, 0.1, -0.1, 1e8, 1e8 + 1e-8, 1e-150, -1e-150, 1e100]
+    ),
     st.floats(1e-150, 1e100),
     st.floats(-1e100, -1e-150),
     st.floats(-1, 1).filter(lambda value: value == 0 or abs(value) >= 1e-150),
@@ -62,7 +64,8 @@ def a_set(content: Sequence[Pair]) -> FloatArray:
     scratch = Scratch(1, 1)
     for x, y in content:
         add_pairs(lanes, x, np.array([y]), np.ones(1), scratch)
-    return lanes[0]
+    one: FloatArray = lanes[0]
+    return one
 
 
 class Exact(NamedTuple):
@@ -120,9 +123,7 @@ class TestAddPairs:
     @examples(150)
     @given(
         st.lists(
-            st.tuples(
-                nasty, st.lists(st.none() | nasty, min_size=3, max_size=3)
-            ),
+            st.tuples(nasty, st.lists(st.none() | nasty, min_size=3, max_size=3)),
             max_size=10,
         ),
         st.integers(1, 2),
@@ -201,7 +202,7 @@ class TestAddPairs:
     def test_the_pivot_is_the_first_pair(self) -> None:
         one = a_set([(3.0, 4.0), (5.0, 6.0)])[:, 0]
         assert one.tolist() == [2.0, 3.0, 4.0, 1.0, 1.0, 0.0, 0.0, 2.0, 2.0, 2.0]
-        assert (N, PX, PY, MX, MY, EX, EY, CXX, CXY, CYY) == tuple(range(FIELDS))
+        assert tuple(range(FIELDS)) == (N, PX, PY, MX, MY, EX, EY, CXX, CXY, CYY)
 
     def test_only_the_buffers_it_needs_are_used(self) -> None:
         large, exact_fit = Scratch(50), Scratch(1)

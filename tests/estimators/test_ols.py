@@ -7,10 +7,8 @@ from math import inf, nan
 import numpy as np
 import numpy.typing as npt
 import pytest
-from exact import exact_ols
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import FloatArray, examples, seeds
 
 from beta_factory.estimators.moments import FIELDS, Joined, Scratch, add_pairs, join_one
 from beta_factory.estimators.ols import (
@@ -26,6 +24,8 @@ from beta_factory.estimators.ols import (
     solve,
     solve_one,
 )
+from exact import exact_ols
+from strategies import FloatArray, examples, seeds
 
 Pair = tuple[float, float]
 Moments = tuple[float, float, float, float, float, float]
@@ -71,9 +71,7 @@ NOTHING = pytest.approx([nan] * STATISTICS, nan_ok=True)
 
 @examples(200)
 @given(
-    st.lists(
-        st.lists(st.tuples(nasty, nasty), max_size=7), min_size=1, max_size=5
-    ),
+    st.lists(st.lists(st.tuples(nasty, nasty), max_size=7), min_size=1, max_size=5),
     st.integers(2, 5),
 )
 def test_solving_arrays_and_solving_floats_gives_the_same_bits(
@@ -118,8 +116,13 @@ def test_a_worked_example_has_the_textbook_values() -> None:
 
 
 def test_statistics_stand_at_their_positions() -> None:
-    assert (BETA, ALPHA, STD_ERROR, T_STAT, R_SQUARED, RESIDUAL_STD) == tuple(
-        range(STATISTICS)
+    assert tuple(range(STATISTICS)) == (
+        BETA,
+        ALPHA,
+        STD_ERROR,
+        T_STAT,
+        R_SQUARED,
+        RESIDUAL_STD,
     )
 
 
@@ -194,9 +197,7 @@ def test_undefined_numbers_are_the_one_plain_nan() -> None:
 
 def test_many_rows_are_solved_each_by_itself() -> None:
     rng = np.random.default_rng(8)
-    rows = [
-        moments(rng.normal(0, 1, (n, 2)).tolist()) for n in (0, 2, 3, 9, 4, 1, 30)
-    ]
+    rows = [moments(rng.normal(0, 1, (n, 2)).tolist()) for n in (0, 2, 3, 9, 4, 1, 30)]
     together = solved(rows, 3)
     for position, row in enumerate(rows):
         assert bits(together[:, position]) == bits(solved([row], 3)[:, 0])

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import FloatArray, examples, seeds
 
-from beta_factory.estimators import WindowSlab, slab
+from beta_factory.estimators import WindowSlab, moments, slab
 from beta_factory.estimators.ols import ALPHA, BETA, R_SQUARED, STATISTICS, STD_ERROR
+from strategies import FloatArray, examples, seeds
 
 LOOKBACK_LENGTHS = (*range(2, 41), 97, 390)
 MIN_OBSERVATIONS = 3
@@ -83,7 +83,9 @@ def test_every_window_is_that_of_exactly_the_last_bars(lookback_length: int) -> 
         n, beta = from_scratch(x[oldest : bar + 1], y[oldest : bar + 1])
         counts, statistics = window.estimate()
         assert counts.tolist() == n.tolist()
-        assert statistics[BETA] == pytest.approx(beta, rel=1e-12, abs=1e-12, nan_ok=True)
+        assert statistics[BETA] == pytest.approx(
+            beta, rel=1e-12, abs=1e-12, nan_ok=True
+        )
         assert (window.newest, window.oldest) == (bar, oldest)
         assert window.window_start == 1000 + oldest
 
@@ -113,7 +115,9 @@ class TestWaysOfAdding:
         rng = np.random.default_rng(seed)
         n_rows = 5
         x, y = with_gaps(3 * lookback_length, n_rows, rng)
-        slabs = [WindowSlab(n_rows, lookback_length, MIN_OBSERVATIONS) for _ in range(4)]
+        slabs = [
+            WindowSlab(n_rows, lookback_length, MIN_OBSERVATIONS) for _ in range(4)
+        ]
         by_column, by_rows, by_row, by_parts = slabs
         for bar in range(len(x)):
             for window in slabs:
@@ -339,7 +343,8 @@ class TestDegenerate:
         self, lookback_length: int
     ) -> None:
         with pytest.raises(
-            ValueError, match=f"lookback_length must be at least 2, was {lookback_length}"
+            ValueError,
+            match=f"lookback_length must be at least 2, was {lookback_length}",
         ):
             WindowSlab(1, lookback_length, 3)
 
@@ -360,8 +365,8 @@ def count_work(
 
         return count
 
-    monkeypatch.setattr(slab, "add_pairs", counted(slab.add_pairs, len))
-    monkeypatch.setattr(slab, "merge_sets", counted(slab.merge_sets, lambda _: 1))
+    monkeypatch.setattr(slab, "add_pairs", counted(moments.add_pairs, len))
+    monkeypatch.setattr(slab, "merge_sets", counted(moments.merge_sets, lambda _: 1))
     x, y = noise(n_bars, 2, np.random.default_rng(9))
     window = WindowSlab(2, lookback_length, 3)
     bars = []
