@@ -1,0 +1,75 @@
+"""Returns that wait for their benchmark to open their bar.
+
+Rule: what waits is bounded, and whatever gives way is counted as unpaired. When there
+is no room, the bar furthest ahead gives way, be it the one just asked for: a feed with
+a wrong clock must not shut out the bar that comes next.
+"""
+
+import numpy as np
+
+from ..estimators import Floats, cells_of
+from .tally import Drop, Tally
+
+
+class PendingBar:
+    """One bar's returns, NaN where none has come."""
+
+    __slots__ = ("cells", "column")
+
+    def __init__(self, n_rows: int) -> None:
+        self.column: Floats = np.full(n_rows, np.nan)
+        self.cells = cells_of(self.column)
+        """``column``, one scalar at a time."""
+
+
+class PendingBars:
+    """The bars ahead of the newest one.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of every bar.
+    max_bars
+        How many may wait at once.
+    tally
+        Where what gives way is counted.
+    """
+
+    def __init__(self, n_rows: int, max_bars: int, tally: Tally) -> None:
+        self._n_rows = n_rows
+        self._max_bars = max_bars
+        self._tally = tally
+        self._bars: dict[int, PendingBar] = {}
+
+    def __len__(self) -> int:
+        return len(self._bars)
+
+    def bar(self, ts_event: int) -> PendingBar | None:
+        """Return the bar of a stamp, made if need be; ``None`` when it gives way."""
+        bars = self._bars
+        bar = bars.get(ts_event)
+        if bar is None:
+            if len(bars) >= self._max_bars:
+                furthest = max(bars)
+                if ts_event > furthest:
+                    return None
+                self._expire(furthest)
+            bar = bars[ts_event] = PendingBar(self._n_rows)
+        return bar
+
+    def open(self, ts_event: int) -> Floats | None:
+        """Return the returns of a bar that its benchmark has opened, if any wait.
+
+        Older bars will never be opened: they expire.
+        """
+        bars = self._bars
+        if not bars:
+            return None
+        bar = bars.pop(ts_event, None)
+        for skipped in [stamp for stamp in bars if stamp < ts_event]:
+            self._expire(skipped)
+        return None if bar is None else bar.column
+
+    def _expire(self, ts_event: int) -> None:
+        column = self._bars.pop(ts_event).column
+        self._tally.drop(Drop.UNPAIRED, count=int(np.count_nonzero(~np.isnan(column))))
