@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..estimators import rolling_ols
+from ..estimators import LARGEST, rolling_ols
 from ..messages import InvalidReturnsError, Status
 from .config import MarketBetaConfig
 from .status import classify
@@ -90,7 +90,7 @@ def compute_market_beta(
         lookback_length=config.lookback_length,
         min_observations=config.min_observations,
     )
-    paired = np.isfinite(assets) & np.isfinite(benchmark)[:, None]
+    paired = (np.abs(assets) <= LARGEST) & (np.abs(benchmark) <= LARGEST)[:, None]
     status = _statuses(estimates.n_obs, estimates.beta, paired, config)
     return {
         symbol: BetaSeries(
@@ -132,7 +132,7 @@ def _stamps(timestamps: ArrayLike | None, n_bars: int) -> NDArray[np.int64]:
     array = np.asarray(timestamps)
     if np.issubdtype(array.dtype, np.datetime64):
         array = array.astype("datetime64[ns]")
-    if array.dtype.kind not in "iuM":
+    if len(array) and array.dtype.kind not in "iuM":
         raise InvalidReturnsError(
             "timestamps", f"must be integers or datetime64, were {array.dtype}"
         )

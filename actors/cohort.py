@@ -96,6 +96,8 @@ class Cohort:
         self._was_warm_cells = self._was_warm.data
         self._overridden = np.zeros(n_rows, dtype=np.bool_)
         self._n_overridden = 0
+        self._said_stale: set[int] = set()
+        """Rows that were called stale since the newest bar opened."""
         self._override_status = np.zeros(n_rows, dtype=np.uint8)
         self._override_reason = np.zeros(n_rows, dtype=np.uint8)
 
@@ -355,11 +357,15 @@ class Cohort:
         fell &= self._last_pair >= 0
         fell &= ~self._overridden
         if fell.any():
-            self._emit_status(np.flatnonzero(fell))
+            rows = np.flatnonzero(fell)
+            self._emit_status(rows[~np.isin(rows, list(self._said_stale))])
+        self._said_stale.clear()
 
     def _emit_status(self, rows: Rows) -> None:
         # An update without a new pair: the numbers of the window as it stands.
         slab = self._slab
+        if not len(rows):
+            return
         n, numbers = slab.estimate(rows)
         statuses, reasons = classify(
             n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
@@ -369,6 +375,7 @@ class Cohort:
         silent &= last_pair >= 0
         statuses[silent] = Status.STALE
         reasons[silent] = Reason.NO_RECENT_PAIR
+        self._said_stale.update(rows[silent].tolist())
         ts_init = np.array([self.ts_event])
         self._append(rows, n, numbers, (statuses, reasons), ts_init)
 

@@ -6,7 +6,7 @@ who ask for rows, and are made here.
 
 from dataclasses import dataclass
 from math import isnan
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,54 +206,61 @@ def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated
     Raises
     ------
     MalformedMessageError
-        When the columns are not all of one length, or a row is outside the table.
+        When the columns are not all of one length, a row is outside the table, or a
+        column holds what no row could say.
     """
-    rows = np.frombuffer(message.rows, dtype="<i4")
+    try:
+        return _columns_of(message, symbols).as_rows()
+    except (ValueError, IndexError) as error:
+        n_rows = len(message.rows) // 4 or len(symbols)
+        raise MalformedMessageError(f"columns of {n_rows} rows: {error}") from error
+
+
+def _columns_of(message: BetasUpdated, symbols: tuple[str, ...]) -> BetaColumns:
+    rows = _column(message.rows, "<i4").astype(np.intp)
     if not len(rows):
         rows = np.arange(len(symbols))
     k = len(rows)
-    try:
-        return _columns_of(message, symbols, rows.astype(np.intp)).as_rows()
-    except (ValueError, IndexError) as error:
-        raise MalformedMessageError(f"columns of {k} rows: {error}") from error
-
-
-def _columns_of(
-    message: BetasUpdated, symbols: tuple[str, ...], rows: Rows
-) -> BetaColumns:
-    k = len(rows)
-    seqs = np.frombuffer(message.seqs, dtype="<i8")
-    if not len(seqs):
-        seqs = np.arange(message.seq - k + 1, message.seq + 1)
-    conflated = np.frombuffer(message.conflated, dtype="<i4")
+    seq = _column(message.seqs, "<i8")
+    if not len(seq):
+        seq = np.arange(k) + (message.seq - k + 1)
+    if k and int(seq.min()) < 1:
+        msg = "sequence numbers start at 1"
+        raise ValueError(msg)
+    conflated = _column(message.conflated, "<i4")
+    numbers = [
+        message.beta,
+        message.alpha,
+        message.std_error,
+        message.t_stat,
+        message.r_squared,
+        message.residual_std,
+    ]
     return BetaColumns(
         factor=message.factor,
         benchmark=message.benchmark,
         symbols=symbols,
         rows=rows,
         ts_event=message.ts_event,
-        numbers=np.stack(
-            [
-                np.frombuffer(column, dtype="<f8")
-                for column in (
-                    message.beta,
-                    message.alpha,
-                    message.std_error,
-                    message.t_stat,
-                    message.r_squared,
-                    message.residual_std,
-                )
-            ]
-        ),
-        n_obs=np.frombuffer(message.n_obs, dtype="<i4"),
-        window_start=np.frombuffer(message.window_start, dtype="<i8"),
-        status=np.frombuffer(message.status, dtype="u1"),
-        reason=np.frombuffer(message.reason, dtype="u1"),
-        revision=np.frombuffer(message.revision, dtype="<i4"),
-        ts_init=np.frombuffer(message.ts_init, dtype="<i8"),
-        seq=seqs,
+        numbers=np.stack([np.frombuffer(column, "<f8") for column in numbers]),
+        n_obs=_column(message.n_obs, "<i4"),
+        window_start=_column(message.window_start, "<i8"),
+        status=_column(message.status, "u1"),
+        reason=_column(message.reason, "u1"),
+        revision=_column(message.revision, "<i4"),
+        ts_init=_column(message.ts_init, "<i8"),
+        seq=seq,
         conflated=conflated if len(conflated) else None,
     )
+
+
+def _column(content: bytes, dtype: str) -> NDArray[Any]:
+    # Counts, stamps, positions and codes: none of them is ever negative.
+    column = np.frombuffer(content, dtype)
+    if len(column) and int(column.min()) < 0:
+        msg = f"{int(column.min())} is negative"
+        raise ValueError(msg)
+    return column
 
 
 def _shared(values: NDArray[np.int64], keep: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from ..messages import (
     SymbolsDeclared,
     parse_beta_topic,
 )
+from ..messages.fields import MAX_NAME_LENGTH
 from ..messages.returns import FLOAT64_BYTES
 from .behavior import Behavior
 from .benchmark import BenchmarkBroadcaster
@@ -288,12 +289,20 @@ def _check(symbols: Sequence[str], factors: Sequence[Factor]) -> None:
     problems: list[tuple[str, str]] = []
     if isinstance(symbols, str) or not symbols:
         problems.append(("symbols", "must be a non-empty list of names"))
+    names = [("symbols", symbol) for symbol in symbols]
+    names += [(f"factors.{f.name}", f.name) for f in factors]
+    names += [(f"factors.{f.name}.benchmark", f.benchmark) for f in factors]
+    problems.extend(
+        (path, f"must have 1 to {MAX_NAME_LENGTH} characters, was {name!r}")
+        for path, name in names
+        if not 1 <= len(name) <= MAX_NAME_LENGTH
+    )
     if not factors:
         problems.append(("factors", "must hold at least one factor"))
-    names = [factor.name for factor in factors]
+    factor_names = [factor.name for factor in factors]
     problems.extend(
         (f"factors.{name}", "stands twice")
-        for name in sorted({name for name in names if names.count(name) > 1})
+        for name in sorted({n for n in factor_names if factor_names.count(n) > 1})
     )
     if problems:
         raise ConfigError(problems)

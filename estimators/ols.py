@@ -111,6 +111,7 @@ def alpha_std_error(n: Floats, mean: Floats, centred: Floats, std: Floats) -> Fl
     with np.errstate(divide="ignore", invalid="ignore"):
         leverage = mean[0] / np.sqrt(centred[0])
         result: Floats = std * np.sqrt(1.0 / n + leverage * leverage)
+    result[np.isnan(result)] = nan  # one NaN, as in `solve`
     return result
 
 
