@@ -49,12 +49,13 @@ Recognition Letters 13 (1992).
 """
 
 from collections import deque
-from math import isnan, nan, sqrt
+from math import isnan, nan
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .extent import BarExtent, Extent
 from .moments import (
     FIELDS,
     LARGEST,
@@ -70,9 +71,6 @@ from .moments import (
 )
 from .ols import STATISTICS, solve, solve_one
 
-MIN_LOOKBACK_LENGTH = 2
-"""A window of one bar has no slope and nothing to slide."""
-
 _BACK = 0
 _HEAD = 1
 
@@ -84,16 +82,27 @@ class Segment(NamedTuple):
     end: int
     slot: int
 
+    @property
+    def n_bars(self) -> int:
+        """Length of the run."""
+        return self.end - self.first
+
+    def __bool__(self) -> bool:
+        return self.end > self.first
+
+
+_NO_BARS = Segment(0, 0, -1)
+
 
 class WindowSlab:
-    """Windows of the last ``lookback_length`` bars, one per row.
+    """Windows over one grid of bars, one per row.
 
     Parameters
     ----------
     n_rows
         Number of rows (symbols).
-    lookback_length
-        Window length, in bars.
+    extent
+        How far a window reaches back; an int is a number of bars.
     min_observations
         Complete pairs below which a row's statistics are NaN.
 
@@ -107,47 +116,37 @@ class WindowSlab:
     """
 
     def __init__(
-        self, n_rows: int, lookback_length: int, min_observations: int
+        self, n_rows: int, extent: Extent | int, min_observations: int
     ) -> None:
-        if lookback_length < MIN_LOOKBACK_LENGTH:
-            msg = f"lookback_length must be at least 2, was {lookback_length}"
-            raise ValueError(msg)
         self.n_rows = n_rows
-        self.lookback_length = lookback_length
+        self.extent = BarExtent(extent) if isinstance(extent, int) else extent
         self.min_observations = min_observations
-        n_segments = max(2, round(0.75 * sqrt(lookback_length)))
-        self._bounds = [
-            i * lookback_length // n_segments for i in range(n_segments + 1)
-        ]
-        longest = -(-lookback_length // n_segments)
-
         self.newest = -1
         """Index of the newest bar since the beginning; -1 before the first."""
         self.oldest = 0
-        """Index of the window's oldest bar."""
-        self.stamps = np.zeros(lookback_length, dtype=np.int64)
-        self._x = np.full(lookback_length, nan)
-        self._y = np.full((lookback_length, n_rows), nan)
+        """Index of the window's oldest bar; above ``newest`` while it is empty."""
+
+        # The grid: a ring of bars, indexed by bar modulo its length.
+        capacity = self.extent.capacity
+        self.stamps = np.zeros(capacity, dtype=np.int64)
+        self._x = np.full(capacity, nan)
+        self._y = np.full((capacity, n_rows), nan)
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[-1]
         """The newest bar's returns, NaN = none yet; write here, then `add`."""
 
-        self._stretch = (0, 0)
-        """Bars that the front's suffixes start at: first (excluded) to end."""
-        self._next_stretch = (0, 0)
-        self._head_first = 0
-        self._segments: deque[Segment] = deque()
-        self._slots = np.zeros((n_segments + 1, FIELDS, n_rows))
-        self._suffixes = np.zeros((2, longest, FIELDS, n_rows))
-        self._in_use = 0
-        self._to_merge: list[int] = []
-        self._to_walk = 0
+        # The sets of pairs, see the theory of operation.
         self._growing = np.zeros((2, FIELDS, n_rows))  # back, head
-        self._nothing = np.zeros((FIELDS, n_rows))
+        self._suffixes = [np.zeros((1, FIELDS, n_rows)) for _ in range(2)]
+        self._slots = [np.zeros((FIELDS, n_rows)) for _ in range(2)]
+        self._free_slots = [1, 0]
+        self._segments: deque[Segment] = deque()
         self._allocate_buffers()
+        self._begin(0)
 
     def _allocate_buffers(self) -> None:
         n_rows = self.n_rows
+        self._nothing = np.zeros((FIELDS, n_rows))
         self._scratch = Scratch(n_rows)
         self._joined = Joined(n_rows)
         self._statistics = np.zeros((STATISTICS, n_rows))
@@ -157,55 +156,101 @@ class WindowSlab:
         self._absent = np.zeros(n_rows, dtype=np.bool_)
         self._growing_cells = cells_of(self._growing)
 
+    def _begin(self, bar: int) -> None:
+        # An empty window whose first bar will be `bar`.
+        self.oldest = bar
+        self._first = bar
+        self._is_sliding = False
+        self._head_first = bar
+        self._growing[:] = 0.0
+        while self._segments:
+            self._release(self._segments.pop())
+        self._in_use = 0
+        self._stretch = _NO_BARS
+        """The front's suffixes start at each of these bars but the first."""
+        self._next = _NO_BARS
+        self._to_merge: list[int] = []
+        self._to_walk = 0
+        # Which bars are in what, so that a correction can make it anew.
+        self._back_first = bar
+        self._merged: list[Segment] = []
+        """What was merged into the front's suffixes, oldest first."""
+        self._next_merged: list[Segment] = []
+
     @property
     def window_start(self) -> int:
         """Stamp of the window's oldest bar."""
-        return int(self.stamps[self.oldest % self.lookback_length])
+        return int(self.stamps[self.oldest % len(self.stamps)])
 
     @property
     def benchmark_return(self) -> float:
         """The newest bar's benchmark return; NaN = missing."""
-        return float(self._x[self.newest % self.lookback_length])
+        return float(self._x[self.newest % len(self.stamps)])
 
     @property
     def column(self) -> Floats:
         """`cells` as an array, shape (n_rows,)."""
-        column: Floats = self._y[self.newest % self.lookback_length]
+        column: Floats = self._y[self.newest % len(self.stamps)]
         return column
 
+    def reset(self) -> None:
+        """Forget every bar: the next one begins an empty window."""
+        self._begin(self.newest + 1)
+
     def advance(self, stamp: int, benchmark_return: float) -> None:
-        """Open the next bar; the oldest leaves when the window is full.
+        """Open the next bar; what the extent no longer reaches leaves the window.
 
         Parameters
         ----------
         stamp
-            The bar's stamp, int64; reported as `window_start` when it is the oldest.
+            The bar's stamp, int64, above the one before.
         benchmark_return
             The benchmark's return over the bar; not finite or above `LARGEST` =
             missing, so that no pair of this bar is complete.
         """
         bar = self.newest + 1
-        length = self.lookback_length
-        if bar >= length:
-            if self.oldest == self._stretch[1]:
-                self._swap(bar)
-            self.oldest += 1
-            turns = self._stretch[1] - self.oldest + 1
-        else:
-            position = len(self._segments) + 1
-            if bar == self._bounds[position] and position < len(self._bounds) - 1:
-                self._close_head(bar)
-                recentre(self._growing[_BACK])
-                if position == len(self._bounds) - 2:
-                    self._begin_walk()
-            turns = length - bar
+        n_evicted = self._evict(bar, stamp)
+        if bar - self.oldest >= len(self.stamps):
+            self._make_room()
+        slot = bar % len(self.stamps)
         self.newest = bar
-        slot = bar % length
         self.stamps[slot] = stamp
         self._x[slot] = benchmark_return if abs(benchmark_return) <= LARGEST else nan
         self._y[slot] = nan
         self.cells = self._columns[slot]
-        self._walk(turns)
+        if not self._is_sliding:
+            self._close_while_filling(bar, stamp)
+        elif n_evicted:
+            self._walk(self._stretch.end - self.oldest + 1)
+
+    def _evict(self, bar: int, stamp: int) -> int:
+        # Bars that leave before `bar` enters; each moves the start by one.
+        has_left = self.extent.has_left
+        stamps = self.stamps
+        before = self.oldest
+        while self.oldest < bar and has_left(
+            bar, stamp, self.oldest, int(stamps[self.oldest % len(stamps)])
+        ):
+            if self.oldest == bar - 1:  # nothing is left of the window
+                self._begin(bar)
+                return 0
+            if self.oldest == self._stretch.end or not self._is_sliding:
+                self._swap(bar)
+            self.oldest += 1
+        return self.oldest - before
+
+    def _close_while_filling(self, bar: int, stamp: int) -> None:
+        n_bars = bar - self._first
+        span = stamp - int(self.stamps[self._first % len(self.stamps)])
+        last = self.extent.n_segments - 1
+        n_closed = min(self.extent.n_closed(n_bars, span), last)
+        if n_closed > len(self._segments) and bar > self._head_first and not self._next:
+            self._close_head(bar)
+            recentre(self._growing[_BACK])
+            if n_closed == last:
+                self._begin_walk()
+        if self._next:
+            self._walk(max(self.extent.bars_left(n_bars, span), 1))
 
     def fill(self, returns: Floats) -> None:
         """Add the newest bar's returns of all rows.
@@ -215,7 +260,7 @@ class WindowSlab:
         returns
             Shape (n_rows,); NaN = no return for this row (now).
         """
-        slot = self.newest % self.lookback_length
+        slot = self.newest % len(self.stamps)
         x = self._x[slot]
         complete, y, present = self._split(returns)
         if complete:
@@ -233,7 +278,7 @@ class WindowSlab:
         rows
             Shape (k,), each row once; their cells are finite.
         """
-        slot = self.newest % self.lookback_length
+        slot = self.newest % len(self.stamps)
         x = self._x[slot]
         if not isnan(x):
             sets = self._growing[:, :, rows]
@@ -243,7 +288,7 @@ class WindowSlab:
 
     def add_one(self, row: int) -> None:
         """Add the newest bar's return of one row: `add` over floats."""
-        x = float(self._x[self.newest % self.lookback_length])
+        x = float(self._x[self.newest % len(self.stamps)])
         if not isnan(x):
             n_rows = self.n_rows
             y = self.cells[row]
@@ -295,17 +340,23 @@ class WindowSlab:
         return False, self._clean, self._present
 
     def _front(self) -> Floats:
-        first, end = self._stretch
-        if end == 0:  # the window is not full yet: all is in the back
+        if not self._is_sliding:  # all is in the back
             return self._nothing
-        front: Floats = self._suffixes[self._in_use, self.oldest - first - 1]
+        front: Floats = self._suffixes[self._in_use][
+            self.oldest - self._stretch.first - 1
+        ]
         return front
 
+    def _release(self, segment: Segment) -> None:
+        self._free_slots.append(segment.slot)
+
     def _close_head(self, bar: int) -> None:
-        # The head segment ends before `bar`; its moments go to the free slot.
-        used = {segment.slot for segment in self._segments}
-        slot = next(i for i in range(len(self._slots)) if i not in used)
-        self._slots[slot] = self._growing[_HEAD]
+        # The head segment ends before `bar`; its moments go to a free slot.
+        if not self._free_slots:
+            self._free_slots.append(len(self._slots))
+            self._slots.append(np.zeros((FIELDS, self.n_rows)))
+        slot = self._free_slots.pop()
+        self._slots[slot][:] = self._growing[_HEAD]
         recentre(self._slots[slot])
         self._segments.append(Segment(self._head_first, bar, slot))
         self._head_first = bar
@@ -313,25 +364,55 @@ class WindowSlab:
 
     def _swap(self, bar: int) -> None:
         # The start leaves the front's stretch: the prepared suffixes take over.
+        if not self._next:  # filled so unevenly that nothing is prepared
+            self._close_head(bar)
+            self._begin_walk()
         self._walk(1)
+        self._is_sliding = True
         self._in_use = 1 - self._in_use
-        self._stretch = self._next_stretch
-        self._close_head(bar)
-        self._growing[_BACK] = self._slots[self._segments[-1].slot]
+        self._stretch = self._next
+        self._merged = self._next_merged
+        self._back_first = self._head_first
+        if self._head_first < bar:
+            self._close_head(bar)
+            self._growing[_BACK] = self._slots[self._segments[-1].slot]
+        else:
+            self._growing[_BACK] = 0.0
         self._begin_walk()
 
     def _begin_walk(self) -> None:
-        stretch = self._segments.popleft()
-        self._next_stretch = (stretch.first, stretch.end)
+        if not self._segments:
+            self._next = _NO_BARS
+            return
+        self._next = stretch = self._segments.popleft()
+        self._release(stretch)
+        self._next_merged = list(self._segments)
         self._to_merge = [segment.slot for segment in self._segments]
         self._to_walk = stretch.end - 1
-        self._suffixes[1 - self._in_use, stretch.end - stretch.first - 1] = 0.0
+        unused = 1 - self._in_use
+        if stretch.n_bars > len(self._suffixes[unused]):
+            shape = (stretch.n_bars, FIELDS, self.n_rows)
+            self._suffixes[unused] = np.zeros(shape)
+        self._suffixes[unused][stretch.n_bars - 1] = 0.0
+
+    def _make_room(self) -> None:
+        # Twice the bars; each keeps its index, so it moves to another place.
+        old = len(self.stamps)
+        bars = np.arange(self.oldest, self.newest + 1)
+        stamps, x, y = self.stamps, self._x, self._y
+        self.stamps = np.zeros(2 * old, dtype=np.int64)
+        self._x = np.full(2 * old, nan)
+        self._y = np.full((2 * old, self.n_rows), nan)
+        self.stamps[bars % (2 * old)] = stamps[bars % old]
+        self._x[bars % (2 * old)] = x[bars % old]
+        self._y[bars % (2 * old)] = y[bars % old]
+        self._columns = [cells_of(column) for column in self._y]
 
     def _walk(self, turns: int) -> None:
         # Do this turn's share of preparing the next stretch's suffixes.
-        first, end = self._next_stretch
+        first, end = self._next.first, self._next.end
         left = len(self._to_merge) + max(self._to_walk - first, 0)
-        if not left:
+        if not self._next or not left:
             return
         suffixes = self._suffixes[1 - self._in_use]
         for _ in range(-(-left // turns)):
@@ -343,7 +424,7 @@ class WindowSlab:
             # suffix of `bar` = suffix of the bar after it, plus the pair of `bar`
             after = suffixes[bar - first : bar - first + 1]
             target = suffixes[bar - first - 1 : bar - first]
-            slot = bar % self.lookback_length
+            slot = bar % len(self.stamps)
             x = self._x[slot]
             if isnan(x):
                 target[:] = after

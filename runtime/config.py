@@ -25,7 +25,7 @@ from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 from msgspec import Meta, inspect, structs
@@ -45,18 +45,11 @@ LONGEST_S: Final = 86_400.0
 LARGEST: Final = 2**31 - 1
 """More messages or bytes than this are a mistake, too."""
 
-LARGEST_FRAME_BYTES: Final = 2**32 - 1
-"""What the length before a frame can say."""
-
-LONGEST_LINE: Final = 70
-"""Above this many characters `describe` gives each item a line of its own."""
-
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
 Backoff = Annotated[float, Meta(ge=0, le=LONGEST_S)]
 Limit = Annotated[int, Meta(ge=1, le=LARGEST)]
 
 Table = dict[str, Any]
-"""As `tomllib` gives it."""
 
 
 class LogLevel(enum.StrEnum):
@@ -86,7 +79,7 @@ class ServerConfig(
 
     address: str = msgspec.field(default_factory=lambda: str(default_address()))
     """As `Address.parse` reads it."""
-    max_frame_bytes: Annotated[int, Meta(ge=1024, le=LARGEST_FRAME_BYTES)] = 16_777_216
+    max_frame_bytes: Annotated[int, Meta(ge=1024, le=LARGEST)] = 16_777_216
     """A peer that announces a longer frame is cut off."""
     outbox_high_water_bytes: Limit = 1_048_576
     """Bytes that wait for a subscriber before it counts as slow."""
@@ -325,6 +318,8 @@ class _Reader:
                     self._report(variable, f"fits each of {', '.join(names)}")
                     return None
                 return ["factors", *(names or [name]), key], _FACTOR_KEYS[key]
+            case _:
+                pass
         tables = _KEYS | {f"factors__{f}": _FACTOR_KEYS for f in factors or ("market",)}
         known = [f"{name}__{key}" for name, keys in tables.items() for key in keys]
         known = [f"{PREFIX}{path}".upper() for path in ("symbols", *known)]
@@ -336,10 +331,11 @@ class _Reader:
         if not isinstance(raw, list):
             self._report("symbols", f"must be a list of names, was {shortened(raw)}")
             return ()
-        if not raw:
+        items = cast("list[object]", raw)
+        if not items:
             self._report("symbols", "must name at least one symbol")
         symbols: dict[str, None] = {}
-        for position, item in enumerate(raw):
+        for position, item in enumerate(items):
             path = f"symbols[{position}]"
             symbol = self._value(item, path, Name)
             if symbol in symbols:
@@ -352,9 +348,10 @@ class _Reader:
         if not isinstance(raw, dict):
             self._report("factors", f"must be a section, was {shortened(raw)}")
             return ()
-        if not raw:
+        sections = cast("Table", raw)
+        if not sections:
             self._report("factors", "must hold at least one, such as [factors.market]")
-        return tuple(self._factor(name, section) for name, section in raw.items())
+        return tuple(self._factor(name, sections[name]) for name in sections)
 
     def _factor(self, name: str, section: object) -> Factor:
         path = f"factors.{_key(name)}"
@@ -371,14 +368,15 @@ class _Reader:
         if not isinstance(section, dict):
             self._report(path, f"must be a section, was {shortened(section)}")
             return {}, set(types)
+        table = cast("Table", section)
         values: Table = {}
         for key, kind in types.items():
-            if key in section:
-                values[key] = self._value(section[key], f"{path}.{key}", kind)
+            if key in table:
+                values[key] = self._value(table[key], f"{path}.{key}", kind)
             elif key == "benchmark":  # the one key without a default
                 self._report(f"{path}.{key}", "is required")
                 values[key] = _WRONG
-        self._reject_unknown(section, f"{path}.", types)
+        self._reject_unknown(table, f"{path}.", types)
         wrong = {key for key, value in values.items() if value is _WRONG}
         return {key: values[key] for key in values if key not in wrong}, wrong
 
@@ -470,13 +468,15 @@ def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> 
             return "must not be empty"
         case inspect.StrType(max_length=limit) if isinstance(raw, str) and limit:
             return f"must be at most {limit} characters, was {len(raw)}"
-        case inspect.EnumType():
-            return f"must be one of {', '.join(kind.cls)}, was {was}"
+        case inspect.EnumType(cls=choices) | inspect.LiteralType(values=choices):
+            return f"must be one of {', '.join(map(str, choices))}, was {was}"
+        case _:
+            pass
     return f"{str(error)[:1].lower()}{str(error)[1:]}, was {was}"
 
 
 def _table(raw: object) -> Table:
-    return raw if isinstance(raw, dict) else {}
+    return cast("Table", raw) if isinstance(raw, dict) else {}
 
 
 def _assignments(section: msgspec.Struct) -> list[str]:
@@ -490,9 +490,9 @@ def _key(text: str) -> str:
 
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
-        items = [_toml(item) for item in value]
+        items = [_toml(item) for item in cast("tuple[object, ...]", value)]
         line = f"[{', '.join(items)}]"
-        if len(line) <= LONGEST_LINE:
+        if len(line) <= 70:  # noqa: PLR2004 - short enough to read
             return line
         return "\n".join(["[", *(f"    {item}," for item in items), "]"])
     # JSON is TOML here, but for one character that TOML wants escaped.

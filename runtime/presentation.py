@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from rich.table import Table
+from rich.text import Text
 
 from ..messages import BetaUpdated, Status
 from .replay import ReplaySummary
@@ -74,7 +75,7 @@ def beta_table(updates: Iterable[BetaUpdated], title: str) -> Table:
     for update in updates:
         style = _STYLE_OF_STATUS[update.status]
         table.add_row(
-            update.symbol,
+            Text(update.symbol),  # a name with brackets is no markup
             number(update.beta, ".4f"),
             number(update.std_error, ".4f"),
             number(update.t_stat, ".2f"),

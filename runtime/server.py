@@ -14,7 +14,7 @@ between, so the update of a return leaves in the turn in which the return came.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from ..actors import BetaColumns, BetaRows
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 _OBSERVATIONS = (ReturnObserved, BenchmarkReturnObserved, ReturnsObserved)
 
 ABORT_AFTER_S = 5.0
-"""A rejected peer gets this long to read why before its connection is aborted."""
+"""A peer gets this long to read our last word before its connection is aborted."""
 
 
 class Server:
@@ -60,7 +60,7 @@ class Server:
     Parameters
     ----------
     system
-        What takes the returns; its ``on_columns`` must be this server's `publish`.
+        What takes the returns; its ``on_updates`` must be this server's `publish`.
     instance
         Name of this run of the sidecar: a client that reconnects and finds another
         name knows that the sequence numbers started anew.
@@ -83,15 +83,22 @@ class Server:
         self.outbox_high_water_bytes = outbox_high_water_bytes
         self.hello_timeout_s = hello_timeout_s
         self.connections: set[Connection] = set()
+        self.goodbye: str | None = None
+        """Why no more will come; ``None`` while the sidecar serves."""
         self._left = asyncio.Event()
+        self._n_conflated_left = 0
         self.n_accepted = 0
         """Connections accepted so far."""
         self.n_rejected = 0
         """Connections closed because of what they sent, or because they were slow."""
         self.n_frames = 0
         """Frames received so far."""
-        self.n_conflated = 0
-        """Updates folded for slow subscribers that have left."""
+
+    @property
+    def n_conflated(self) -> int:
+        """Updates folded for slow subscribers so far."""
+        here = sum(connection.n_conflated for connection in self.connections)
+        return self._n_conflated_left + here
 
     async def emptied(self) -> None:
         """Wait until no connection is left."""
@@ -108,7 +115,9 @@ class Server:
 
     def forget(self, connection: "Connection") -> None:
         """Drop a connection that has ended."""
-        self.connections.discard(connection)
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._n_conflated_left += connection.n_conflated
         self._left.set()
 
     def heartbeat(self, now_ns: int) -> None:
@@ -118,9 +127,21 @@ class Server:
             connection.heartbeat(message)
 
     def say_goodbye(self, reason: str) -> None:
-        """Tell every peer that no more will come, and close once it has been sent."""
+        """Tell every peer that no more will come, and close once it has been sent.
+
+        A peer that was accepted and connects only now is told first thing.
+        """
+        self.goodbye = reason
         for connection in tuple(self.connections):
             connection.say_goodbye(reason)
+
+
+class _Ended(Exception):  # noqa: N818 - a Goodbye is no error
+    # Leaves the loop over a peer's messages: it has ended with this one.
+    def __init__(self, reason: RejectReason | None = None, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
 
 
 class Connection(asyncio.Protocol):
@@ -144,7 +165,10 @@ class Connection(asyncio.Protocol):
         self._hello_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._subscriber: Subscriber | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._is_over = False
         self._held: deque[Message] = deque()
+        self._waits_for_room = False
         self._last_seq = 0
         self._acknowledged = 0
 
@@ -167,45 +191,28 @@ class Connection(asyncio.Protocol):
             RejectReason.UNEXPECTED,
             "no Hello came in time",
         )
+        if self._server.goodbye is not None:
+            self.say_goodbye(self._server.goodbye)
 
     def data_received(self, data: bytes) -> None:
         """Run one turn on what was read."""
-        messages: list[Message] = []
-        try:
-            try:
-                payloads = self._reader.feed(data)
-                self._server.n_frames += len(payloads)
-                decode_payloads(payloads, messages)
-            finally:
-                # What stands before a malformed frame is as good as ever.
-                self._take_all(messages)
-        except FrameTooLargeError as error:
-            self._reject(RejectReason.TOO_LARGE, str(error))
-        except MalformedMessageError as error:
-            self._reject(RejectReason.MALFORMED, str(error))
-        except WireVersionError as error:
-            self._reject(RejectReason.VERSION, str(error))
-        except Exception:
-            # The last line of defence: a fault in our own code on one peer's input
-            # must not reach the loop, which would take every other peer down with it.
-            logger.exception("connection.failed peer=%s", self._name)
-            self._reject(RejectReason.UNEXPECTED, "internal error, see the log")
-        self._end_turn()
+        if self._is_over:
+            return  # read only so that the peer gets to our last word
+        self._finish_turn(self._end_of(lambda: self._take_data(data)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the peer."""
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
+        for timer in (self._hello_timer, self._abort_timer):
+            if timer is not None:
+                timer.cancel()
         self._server.forget(self)
-        if self._subscriber is not None:
-            self._server.n_conflated += self._subscriber.n_conflated
         self._transport = None
         if exc is not None:
             logger.info("connection.lost peer=%s error=%r", self._name, exc)
 
     def pause_writing(self) -> None:
         """Conflate or cut a peer that reads more slowly than it is sent to."""
-        if self._subscriber is None:
+        if self._subscriber is None or not self._is_open:
             return
         try:
             self._subscriber.pause()
@@ -218,14 +225,17 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on with a peer that has caught up."""
-        if self._subscriber is not None and self._transport is not None:
+        if self._subscriber is not None and self._is_open:
             before = self._subscriber.n_conflated
             self._subscriber.resume()
+            self._acknowledge()
+            self._subscriber.flush()
             logger.info(
                 "subscriber.caught_up peer=%s conflated=%d",
                 self._name,
                 self._subscriber.n_conflated - before,
             )
+            self._loop.call_soon(self._take_held)
 
     def publish(self, turn: Sequence[EncodedUpdates]) -> None:
         """Queue and write a turn's updates."""
@@ -245,9 +255,10 @@ class Connection(asyncio.Protocol):
     def say_goodbye(self, reason: str) -> None:
         """Write `Goodbye` and close once everything before it has been read."""
         if self._subscriber is not None and self._is_open:
+            if self._subscriber.is_slow:
+                self._subscriber.resume()  # what it missed, for there is no later
             self._acknowledge()
-            self._subscriber.send(Goodbye(reason=reason))
-            self._subscriber.flush()
+            self._write_last(Goodbye(reason=reason))
             self._close()
 
     def abort(self) -> None:
@@ -256,12 +267,64 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     @property
+    def is_slow(self) -> bool:
+        """Whether its outbox is above the high-water mark."""
+        return self._subscriber is not None and self._subscriber.is_slow
+
+    @property
+    def n_conflated(self) -> int:
+        """Updates folded for this peer so far."""
+        return self._subscriber.n_conflated if self._subscriber is not None else 0
+
+    @property
     def _name(self) -> str:
         return self._hello.name if self._hello else "anonymous"
 
     @property
     def _is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
+        transport = self._transport
+        return (
+            transport is not None and not self._is_over and not transport.is_closing()
+        )
+
+    def _take_data(self, data: bytes) -> None:
+        messages: list[Message] = []
+        try:
+            payloads = self._reader.feed(data)
+            self._server.n_frames += len(payloads)
+            decode_payloads(payloads, messages)
+        finally:
+            # What stands before a malformed frame is as good as ever.
+            self._take_all(messages)
+
+    def _end_of(self, step: Callable[[], None]) -> _Ended | None:
+        # How this connection ends with a step on its own input, if it does.
+        try:
+            step()
+        except _Ended as end:
+            return end
+        except FrameTooLargeError as error:
+            return _Ended(RejectReason.TOO_LARGE, str(error))
+        except MalformedMessageError as error:
+            return _Ended(RejectReason.MALFORMED, str(error))
+        except WireVersionError as error:
+            return _Ended(RejectReason.VERSION, str(error))
+        except Exception:
+            # The last line of defence: a fault in our own code on one peer's input
+            # must not reach the loop, which would take every other peer down with it.
+            logger.exception("connection.failed peer=%s", self._name)
+            return _Ended(RejectReason.UNEXPECTED, "internal error, see the log")
+        return None
+
+    def _finish_turn(self, end: _Ended | None) -> None:
+        # What came before the end counts, and is acknowledged before it.
+        end = self._end_of(self._end_turn) or end
+        if end is None:
+            return
+        if end.reason is None:
+            self._close()
+        else:
+            self._reject(end.reason, end.detail)
 
     def _take_all(self, messages: Sequence[Message]) -> None:
         # Whole runs of observations stay in this loop; the rest is rare.
@@ -271,36 +334,51 @@ class Connection(asyncio.Protocol):
         position = 0
         while position < len(messages):
             if self._hello:
-                first, position = (
-                    position,
-                    self._system.take_all(messages, self._tables, position),
-                )
-                last = messages[position - 1]
-                if position > first and isinstance(last, _OBSERVATIONS):
-                    self._last_seq = last.seq or self._last_seq
-                if position == len(messages):
-                    return
-                if isinstance(messages[position], _OBSERVATIONS):
+                first = position
+                position = self._system.take_all(messages, self._tables, first)
+                if position > first:
+                    last = messages[position - 1]
+                    if isinstance(last, _OBSERVATIONS):
+                        self._last_seq = last.seq or self._last_seq
+                    continue
+                if self._must_wait(messages[position]):
                     self._hold(messages[position:])
                     return
             self._take_control(messages[position])
             position += 1
 
+    def _must_wait(self, message: Message) -> bool:
+        # For a blocking mailbox to have room; or for a slow peer to read its snapshots,
+        # before the next one of them makes its outbox longer.
+        if isinstance(message, _OBSERVATIONS):
+            return True
+        return self.is_slow and type(message) is Subscribe
+
     def _hold(self, messages: Sequence[Message]) -> None:
-        # A blocking mailbox is full: read nothing more until it has room.
+        # Read nothing more until these are taken.
+        if not self._is_open or self._transport is None:
+            return
         self._held.extend(messages)
-        if self._transport is not None:
-            self._transport.pause_reading()
-        self._loop.call_later(0.01, self._system.end_turn)
-        self._system.when_room(self._take_held)
+        self._transport.pause_reading()
+        if not self._waits_for_room:
+            self._waits_for_room = True
+            self._system.when_room(self._room_made)
+
+    def _room_made(self) -> None:
+        self._waits_for_room = False
+        self._take_held()
 
     def _take_held(self) -> None:
+        if not self._held or not self._is_open or self._transport is None:
+            return
         messages, self._held = list(self._held), deque()
-        if self._is_open and self._transport is not None:
-            self._take_all(messages)
-            if not self._held:
-                self._transport.resume_reading()
-                self._loop.call_soon(self._end_turn)
+        end = self._end_of(lambda: self._take_all(messages))
+        if len(self._held) == len(messages):
+            return
+        if not self._held:
+            self._transport.resume_reading()
+        # Soon, not now: a turn is just ending.
+        self._loop.call_soon(self._finish_turn, end)
 
     def _take_control(self, message: Message) -> None:
         subscriber = self._subscriber
@@ -320,22 +398,21 @@ class Connection(asyncio.Protocol):
                         subscription=message.subscription,
                     )
                 )
+            subscriber.flush()  # so that it is known whether it is slow
         elif type(message) is Unsubscribe:
             subscriber.unsubscribe(message.subscription)
         elif type(message) is SymbolsDeclared:
             self._system.take(message, self._tables)
         elif type(message) is Goodbye:
-            self._end_turn()
-            self._close()
+            raise _Ended
         elif type(message) is not Heartbeat:
             detail = f"a sidecar takes no {type(message).__name__}"
-            self._reject(RejectReason.UNEXPECTED, detail)
+            raise _Ended(RejectReason.UNEXPECTED, detail)
 
     def _greet(self, message: Message) -> None:
         if type(message) is not Hello:
             detail = f"the first message must be Hello, was {type(message).__name__}"
-            self._reject(RejectReason.UNEXPECTED, detail)
-            return
+            raise _Ended(RejectReason.UNEXPECTED, detail)
         if message.version != WIRE_VERSION:
             raise WireVersionError(message.version, WIRE_VERSION)
         if self._hello_timer is not None:
@@ -352,12 +429,16 @@ class Connection(asyncio.Protocol):
             self._subscriber.flush()
 
     def _acknowledge(self) -> None:
-        if self._last_seq > self._acknowledged and self._subscriber is not None:
+        # Only the newest counts, so that a slow peer can be told later.
+        subscriber = self._subscriber
+        if subscriber is None or subscriber.is_slow:
+            return
+        if self._last_seq > self._acknowledged:
             self._acknowledged = self._last_seq
-            self._subscriber.send(Acknowledged(seq=self._last_seq))
+            subscriber.send(Acknowledged(seq=self._last_seq))
 
     def _reject(self, reason: RejectReason, detail: str) -> None:
-        if self._subscriber is None or not self._is_open:
+        if not self._is_open:
             return
         logger.warning(
             "connection.rejected peer=%s reason=%s detail=%s",
@@ -366,12 +447,28 @@ class Connection(asyncio.Protocol):
             detail,
         )
         self._server.n_rejected += 1
-        self._subscriber.send(Rejected(reason=reason, detail=detail[:1024]))
-        self._subscriber.flush()
-        self._close()
+        self._write_last(Rejected(reason=reason, detail=detail[:1024]))
+        # A peer that is still writing when we close sees its write fail, and never
+        # reads why: let it write, and close when it does.
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write_eof()
+            transport.resume_reading()
+            self._abort_later(transport)
+
+    def _write_last(self, message: Message) -> None:
+        # However slowly it is read: from here on that does not matter.
+        self._is_over = True
+        if self._subscriber is not None:
+            self._subscriber.send(message)
+            self._subscriber.flush()
 
     def _close(self) -> None:
+        self._is_over = True
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.close()
-            self._loop.call_later(ABORT_AFTER_S, transport.abort)
+            self._abort_later(transport)
+
+    def _abort_later(self, transport: asyncio.Transport) -> None:
+        self._abort_timer = self._loop.call_later(ABORT_AFTER_S, transport.abort)

@@ -6,6 +6,7 @@ signal. When one ends, or fails, all end, in the order of `_drain`.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import secrets
@@ -14,6 +15,7 @@ import socket
 import stat
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +69,7 @@ async def serve(
     clock
         The machine's by default.
     on_listening
-        Called once, when peers can connect.
+        Called once, when peers can connect, with the address that they can use.
 
     Raises
     ------
@@ -103,6 +105,9 @@ async def serve(
     address = Address.parse(config.server.address)
     started = clock.monotonic()
     listener = await _listen(address, server)
+    if address.path is None:  # port 0 lets the system choose one
+        port = listener.sockets[0].getsockname()[1]
+        address = replace(address, port=port)
     try:
         system.start()
         logger.info(
@@ -179,7 +184,7 @@ async def _listen(address: Address, server: Server) -> asyncio.Server:
                 connect, address.host, address.port, backlog=BACKLOG
             )
         except OSError as error:
-            if error.errno == 98:  # noqa: PLR2004 - EADDRINUSE
+            if error.errno == errno.EADDRINUSE:
                 raise AddressInUseError(str(address)) from error
             raise ConfigError([("server.address", str(error))]) from error
     path = address.path

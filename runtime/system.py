@@ -17,6 +17,7 @@ from ..messages import (
     ActorDeadError,
     BenchmarkReturnObserved,
     MailboxFullError,
+    MalformedMessageError,
     Message,
     Reason,
     ReturnObserved,
@@ -159,13 +160,14 @@ class System:
         -------
         int
             Position of the first message that was not taken: one that is no
-            observation, or one whose actor's mailbox is full and blocks (`when_room`
-            says when to try again); the number of messages when all were taken.
+            observation, one whose actor's mailbox is full and blocks (`when_room` says
+            when to try again), or one that is malformed (as trying again tells); the
+            number of messages when all were taken.
 
         Raises
         ------
         MalformedMessageError
-            When a columnar message contradicts itself.
+            When the first of the messages is columnar and contradicts itself.
         """
         # Most messages are single returns to a live actor with nothing waiting before
         # them. They go the short way, which is `take` and `_deliver` written out.
@@ -185,6 +187,10 @@ class System:
             try:
                 self.take(message, tables)
             except MailboxFullError:
+                return position
+            except MalformedMessageError:
+                if position == first:
+                    raise
                 return position
         return len(messages)
 

@@ -72,7 +72,8 @@ class ExactFit(NamedTuple):
     """One window's statistics, each the double nearest to the true value.
 
     ``unexplained`` is 1 - R2 without the cancellation of subtracting, and
-    ``benchmark_mean`` is what a rounded beta is multiplied by inside alpha; both
+    ``benchmark_mean`` is what a rounded beta is multiplied by inside alpha, and
+    ``magnitude`` is the size of what alpha is made of, rms(y) + |beta| * rms(x); all
     are there for the tolerances.
     """
 
@@ -87,6 +88,7 @@ class ExactFit(NamedTuple):
     correlation: float = _NAN
     unexplained: float = _NAN
     benchmark_mean: float = _NAN
+    magnitude: float = _NAN
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class ExactSeries:
     correlation: FloatArray
     unexplained: FloatArray
     benchmark_mean: FloatArray
+    magnitude: FloatArray
 
     def require(self, min_observations: int) -> "ExactSeries":
         """Return the same series with a higher bar for being defined."""
@@ -225,9 +228,11 @@ def _fit(n: int, sums: Sequence[int], x_scale: int, y_scale: int) -> ExactFit:
             t_stat = _signed(rounded_root(c_xy * c_xy * (n - 2), determinant), c_xy)
         elif c_yy:
             t_stat = _signed(math.inf, c_xy)
+    beta = rounded_quotient(c_xy, c_xx, slope_scale)
+    rms_x, rms_y = rounded_root(xx, n, x_scale), rounded_root(yy, n, y_scale)
     return ExactFit(
         n_obs=n,
-        beta=rounded_quotient(c_xy, c_xx, slope_scale),
+        beta=beta,
         alpha=rounded_quotient(xx * y - x * xy, c_xx, y_scale),
         std_error=std_error,
         alpha_std_error=alpha_std_error,
@@ -237,6 +242,7 @@ def _fit(n: int, sums: Sequence[int], x_scale: int, y_scale: int) -> ExactFit:
         correlation=correlation,
         unexplained=unexplained,
         benchmark_mean=rounded_quotient(x, n, x_scale),
+        magnitude=rms_y + abs(beta) * rms_x,
     )
 
 
@@ -540,6 +546,8 @@ def tolerances(exact: ExactSeries) -> dict[str, FloatArray]:
     * alpha = mean_y - beta * mean_x: beta's own tolerance, times mean_x.  It
       exceeds the plain rule where mean_x is large: levels of 1e6 and 1e8, and
       windows that hold a bad print of 1e8; no double beta can do better there.
+      And 4 ulp of what alpha is a sum of, which shows where prints of opposite signs
+      cancel: a sum of doubles is no better than the doubles.
     * t = r * sqrt((n - 2) / (1 - r**2)): 4 ulp (of 1) of the correlation r,
       times dt/dr.  It exceeds the plain rule where abs(r) < 1e-4; above all where
       t is exactly zero, and a relative error means nothing.
@@ -550,6 +558,7 @@ def tolerances(exact: ExactSeries) -> dict[str, FloatArray]:
         for name in COEFFICIENTS
     }
     floor = TOLERANCE * np.maximum(1.0, beta) * np.abs(exact.benchmark_mean)
+    floor = np.maximum(floor, _ULPS * np.spacing(1.0) * exact.magnitude)
     allowed["alpha"] = np.maximum(allowed["alpha"], floor)
     # A constant asset has no R2; its residuals are zero and must be exactly so.
     unexplained = np.where(np.isnan(exact.unexplained), 1.0, exact.unexplained)

@@ -151,6 +151,8 @@ def closed_form(x: list[float], y: list[float]) -> ExactFit:
         correlation=sign * root(r_squared),
         unexplained=float(ssr / c_yy),
         benchmark_mean=float(mean_x),
+        magnitude=root(total(v * v for v in ys) / n)
+        + abs(float(beta)) * root(total(v * v for v in xs) / n),
     )
 
 
@@ -381,6 +383,7 @@ def from_moments(
             "correlation": c_xy / np.sqrt(c_xx) / np.sqrt(c_yy),
             "unexplained": 1 - r_squared,
             "benchmark_mean": mean_x,
+            "magnitude": np.abs(mean_x),
         }
     bad = (n < max(min_observations, 2)) | (c_xx <= 0)
     for column in columns.values():

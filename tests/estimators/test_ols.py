@@ -248,7 +248,6 @@ def test_the_correlation_is_defined_where_both_sides_move(
     assert correlation(centred, out[BETA])[0] == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.xfail(strict=False, reason="NaN has the division's sign on some machines")
 def test_an_undefined_error_of_alpha_is_the_one_plain_nan() -> None:
     n_rows = 9
     nothing = np.zeros((FIELDS, n_rows))

@@ -1,0 +1,232 @@
+"""Late and corrected returns: windows whose past can change.
+
+Rule: after an amendment every set of pairs is what it would have been, had the return
+been there in time. A late return is added to the sets that are still growing, if it
+belongs to those alone; for everything else the rows' sets are made anew from the grid,
+with the same operations in the same order as the first time.
+
+Making a row's sets anew costs some five stretches of added pairs, for any number of
+rows at once: closed segments are independent of each other, so they are all made in
+one pass, side by side.
+"""
+
+from collections.abc import Sequence
+from math import isnan, nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .moments import (
+    FIELDS,
+    LARGEST,
+    Floats,
+    Scratch,
+    add_pair,
+    add_pairs,
+    merge_sets,
+    recentre,
+)
+from .slab import Segment, WindowSlab
+
+Rows = NDArray[np.intp]
+
+
+class AmendableSlab(WindowSlab):
+    """A `WindowSlab` whose bars can be filled late, corrected and inserted."""
+
+    def bar_of(self, stamp: int) -> int | None:
+        """Return the window's bar with this stamp, ``None`` when there is none."""
+        at = self._position(stamp)
+        if at <= self.newest and int(self.stamps[at % len(self.stamps)]) == stamp:
+            return at
+        return None
+
+    def n_bars_after(self, stamp: int) -> int:
+        """Return how many bars of the window have a later stamp."""
+        at = self._position(stamp)
+        is_there = self.bar_of(stamp) is not None
+        return self.newest + 1 - at - is_there
+
+    def value(self, row: int, bar: int) -> float:
+        """Return a cell of the window; NaN = missing."""
+        return float(self._y[bar % len(self.stamps), row])
+
+    def benchmark_value(self, bar: int) -> float:
+        """Return the benchmark's return of a bar of the window; NaN = missing."""
+        return float(self._x[bar % len(self.stamps)])
+
+    def amend(self, row: int, bar: int, value: float) -> None:
+        """Set one cell of the window, empty so far or not.
+
+        Parameters
+        ----------
+        row, bar
+            The cell; the bar is in the window.
+        value
+            Finite, or NaN to take the return out.
+        """
+        slot = bar % len(self.stamps)
+        was_missing = isnan(self._y[slot, row])
+        self._y[slot, row] = value
+        x = float(self._x[slot])
+        if isnan(x):
+            return
+        if was_missing and bar >= self._head_first and not isnan(value):
+            n_rows = self.n_rows
+            add_pair(self._growing_cells, row, n_rows, x, value)
+            add_pair(self._growing_cells, row + FIELDS * n_rows, n_rows, x, value)
+        else:
+            self._remake(np.array([row]))
+
+    def amend_benchmark(self, bar: int, value: float) -> None:
+        """Set the benchmark's return of a bar of the window; not finite = missing."""
+        self._x[bar % len(self.stamps)] = value if abs(value) <= LARGEST else nan
+        self._remake(np.arange(self.n_rows))
+
+    def insert(self, stamp: int, benchmark_return: float) -> int | None:
+        """Open a bar between two that are there; return its index.
+
+        The bars after it move by one; the oldest may leave the window. ``None`` when
+        the new bar itself is outside the window.
+        """
+        at = self._position(stamp)
+        if at == self.oldest and self._is_sliding:
+            return None
+        bars = range(self.oldest, self.newest + 1)
+        kept = [
+            (int(self.stamps[slot]), float(self._x[slot]), self._y[slot].copy())
+            for slot in [bar % len(self.stamps) for bar in bars]
+        ]
+        missing = np.full(self.n_rows, nan)
+        kept.insert(at - self.oldest, (stamp, benchmark_return, missing))
+        self.newest = self.oldest - 1
+        self._begin(self.oldest)
+        for kept_stamp, x, returns in kept:
+            self.advance(kept_stamp, x)
+            self.fill(returns)
+        return at
+
+    def _position(self, stamp: int) -> int:
+        # The first bar of the window whose stamp is not below this one.
+        low, high = self.oldest, self.newest + 1
+        stamps, capacity = self.stamps, len(self.stamps)
+        while low < high:
+            middle = (low + high) // 2
+            if int(stamps[middle % capacity]) < stamp:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _remake(self, rows: Rows) -> None:
+        # Every set of these rows, from the grid.
+        back_first, head_first = self._back_first, self._head_first
+        runs = {
+            (segment.first, segment.end)
+            for segment in [*self._segments, self._next, *self._merged]
+            if segment
+        }
+        if self._is_sliding and back_first < head_first:
+            runs.add((back_first, head_first))
+        sets_of = self._segment_sets(rows, sorted(runs))
+
+        for segment in self._segments:
+            self._slots[segment.slot][:, rows] = sets_of[segment.first, segment.end]
+        head = self._run(rows, head_first, self.newest + 1)
+        self._growing[1][:, rows] = head
+        if self._is_sliding:
+            start = sets_of.get((back_first, head_first))
+            back = self._run(rows, head_first, self.newest + 1, start)
+        else:  # recentred wherever a segment closed
+            back = np.zeros((FIELDS, len(rows)))
+            closed = [s for s in [self._next, *self._segments] if s]
+            for segment in closed:
+                back = self._run(rows, segment.first, segment.end, back)
+                recentre(back)
+            back = self._run(rows, head_first, self.newest + 1, back)
+        self._growing[0][:, rows] = back
+
+        if self._is_sliding:
+            seed = self._merge(rows, self._merged, sets_of)
+            stretch = self._stretch
+            suffixes = self._suffixes[self._in_use]
+            self._rewalk(rows, stretch, seed, self.oldest - 1, suffixes)
+        if self._next:
+            n_merged = len(self._next_merged) - len(self._to_merge)
+            merged = self._next_merged[len(self._next_merged) - n_merged :]
+            seed = self._merge(rows, merged, sets_of)
+            suffixes = self._suffixes[1 - self._in_use]
+            self._rewalk(rows, self._next, seed, self._to_walk, suffixes)
+
+    def _segment_sets(
+        self, rows: Rows, runs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], Floats]:
+        # Closed segments are independent: one pair of each is added per step.
+        k = len(rows)
+        if not runs:
+            return {}
+        firsts = np.array([first for first, _ in runs])
+        lengths = np.array([end - first for first, end in runs])
+        sets = np.zeros((1, FIELDS, len(runs) * k))
+        scratch = Scratch(len(runs) * k, 1)
+        for step in range(int(lengths.max())):
+            slots = (firsts + np.minimum(step, lengths - 1)) % len(self.stamps)
+            x = np.repeat(self._x[slots], k)
+            y = self._y[slots][:, rows].reshape(-1)
+            present = np.repeat(step < lengths, k) & ~np.isnan(x) & ~np.isnan(y)
+            clean_x, clean_y = np.where(present, x, 0.0), np.where(present, y, 0.0)
+            add_pairs(sets, clean_x, clean_y, present.astype(float), scratch)
+        recentre(sets[0])
+        return {
+            run: sets[0, :, i * k : (i + 1) * k].copy() for i, run in enumerate(runs)
+        }
+
+    def _run(
+        self, rows: Rows, first: int, end: int, start: Floats | None = None
+    ) -> Floats:
+        # The pairs of some bars, added to a set one by one.
+        sets = np.zeros((1, FIELDS, len(rows)))
+        if start is not None:
+            sets[0] = start
+        scratch = Scratch(len(rows), 1)
+        for bar in range(first, end):
+            self._add_bar(rows, bar, sets, scratch, sets)
+        result: Floats = sets[0]
+        return result
+
+    def _add_bar(
+        self, rows: Rows, bar: int, sets: Floats, scratch: Scratch, out: Floats
+    ) -> None:
+        slot = bar % len(self.stamps)
+        x = float(self._x[slot])
+        y = self._y[slot, rows]
+        present = ~np.isnan(y)
+        if isnan(x):
+            out[:] = sets
+        else:
+            clean = np.where(present, y, 0.0)
+            add_pairs(sets, x, clean, present.astype(float), scratch, out=out)
+
+    def _merge(
+        self,
+        rows: Rows,
+        merged: Sequence[Segment],
+        sets_of: dict[tuple[int, int], Floats],
+    ) -> Floats:
+        seed = np.zeros((FIELDS, len(rows)))
+        for segment in reversed(merged):
+            merge_sets(seed, sets_of[segment.first, segment.end])
+        return seed
+
+    def _rewalk(
+        self, rows: Rows, stretch: Segment, seed: Floats, to: int, suffixes: Floats
+    ) -> None:
+        # Suffixes of a stretch from its end down to the bar after `to`.
+        scratch = Scratch(len(rows), 1)
+        suffixes[stretch.n_bars - 1][:, rows] = seed
+        current = seed[None].copy()
+        for bar in range(stretch.end - 1, max(to, stretch.first), -1):
+            target = np.zeros_like(current)
+            self._add_bar(rows, bar, current, scratch, target)
+            suffixes[bar - stretch.first - 1][:, rows] = target[0]
+            current = target

@@ -1,0 +1,96 @@
+"""How far a window reaches back: in bars, or in time.
+
+Rule: an extent is asked two questions and holds no state: has the oldest bar left, and
+is it time to close the head segment while the window fills? Everything else about a
+window is the same for all kinds.
+"""
+
+from math import sqrt
+from typing import Protocol
+
+
+class Extent(Protocol):
+    """What distinguishes one kind of window from another."""
+
+    @property
+    def n_segments(self) -> int:
+        """Into how many segments a full window is divided, at least 2."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """Bars to make room for at first; more come as they are needed."""
+        ...
+
+    def has_left(self, bar: int, stamp: int, oldest: int, oldest_stamp: int) -> bool:
+        """Return whether the oldest bar is outside a window that ends at ``bar``."""
+        ...
+
+    def n_closed(self, n_bars: int, span: int) -> int:
+        """Return how many segments a filling window has closed.
+
+        Parameters
+        ----------
+        n_bars
+            Bars since it began to fill.
+        span
+            Stamps between the first of them and the newest.
+        """
+        ...
+
+    def bars_left(self, n_bars: int, span: int) -> int:
+        """Return in how many bars a filling window will be full; a guess will do."""
+        ...
+
+
+class BarExtent:
+    """The last ``length`` bars."""
+
+    def __init__(self, length: int) -> None:
+        if length < 2:  # noqa: PLR2004 - one bar has no slope and nothing to slide
+            msg = f"a window needs at least 2 bars, was {length}"
+            raise ValueError(msg)
+        self.length = length
+        self.n_segments = max(2, round(0.75 * sqrt(length)))
+        self.capacity = length
+
+    def has_left(self, bar: int, stamp: int, oldest: int, oldest_stamp: int) -> bool:
+        """Return whether more than ``length`` bars would be in the window."""
+        del stamp, oldest_stamp
+        return bar - oldest >= self.length
+
+    def n_closed(self, n_bars: int, span: int) -> int:
+        """Return how many equal parts of the window are full."""
+        del span
+        return n_bars * self.n_segments // self.length
+
+    def bars_left(self, n_bars: int, span: int) -> int:
+        """Return the bars missing."""
+        del span
+        return self.length - n_bars
+
+
+class TimeExtent:
+    """The bars with a stamp in ``(newest - length, newest]``."""
+
+    def __init__(self, length: int) -> None:
+        if length < 1:
+            msg = f"a window needs a length above 0, was {length}"
+            raise ValueError(msg)
+        self.length = length
+        self.n_segments = 16
+        self.capacity = 256
+
+    def has_left(self, bar: int, stamp: int, oldest: int, oldest_stamp: int) -> bool:
+        """Return whether the oldest bar is ``length`` or more behind."""
+        del bar, oldest
+        return oldest_stamp <= stamp - self.length
+
+    def n_closed(self, n_bars: int, span: int) -> int:
+        """Return how many equal parts of the length have passed."""
+        del n_bars
+        return span * self.n_segments // self.length
+
+    def bars_left(self, n_bars: int, span: int) -> int:
+        """Return the bars missing if they keep coming as they came."""
+        return n_bars * max(self.length - span, 0) // max(span, 1)
