@@ -85,10 +85,11 @@ class BetaRows:
                     ts_init=update.ts_init,
                 )
             )
-        self._messages = messages
+        if self.first_seq:
+            self._messages = messages
         return messages
 
-    def as_columns(self) -> BetaColumns:
+    def to_columns(self) -> BetaColumns:
         """Return the same updates as columns."""
         updates = self.updates
         first = self.first_seq

@@ -21,12 +21,8 @@ class SymbolTable:
     positions: Rows | None
     """Where in the frame the known symbols stand; ``None`` = everywhere."""
 
-    @property
-    def unknown(self) -> list[int]:
-        """Positions of symbols outside the universe."""
-        if self.positions is None:
-            return []
-        return sorted(set(range(len(self.symbols))) - set(self.positions.tolist()))
+    unknown: tuple[int, ...]
+    """Positions of symbols outside the universe."""
 
 
 class SymbolTables:
@@ -86,6 +82,7 @@ class SymbolTables:
         known = [position for position, row in enumerate(rows) if row >= 0]
         return SymbolTable(
             symbols=symbols,
+            unknown=tuple([i for i, row in enumerate(rows) if row < 0]),
             rows=np.array([rows[position] for position in known], dtype=np.intp),
             positions=None
             if len(known) == len(rows)

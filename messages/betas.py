@@ -79,7 +79,8 @@ class BetaUpdated(
     seq: Count
     """Position in the factor's sequence of updates, from 1."""
     ts_init: TimestampNs
-    """`ts_init` of the observation that caused this update."""
+    """`ts_init` of the observation that caused this update; of an update without one
+    (a status that time or an operator changed), its own ``ts_event``."""
     conflated: Count = 0
     """Updates of this topic folded into this one because the subscriber was slow."""
 

@@ -1,0 +1,172 @@
+"""What a configuration refuses, each with its key and its reason."""
+
+import msgspec
+import pytest
+
+from beta_factory import BetaFactory, Factor, MarketBetaConfig
+from beta_factory.messages import ConfigError
+
+TOO_FEW = "must be at least 3 for a standard error, was {}"
+TOO_SHORT = "a window of {} bars never holds {} pairs (min_observations)"
+TOO_SOON = "must be at least 1 bar, was {}"
+
+
+@pytest.mark.parametrize(
+    ("lookback_length", "min_observations", "stale_after", "problems"),
+    [
+        (390, 2, None, [("min_observations", TOO_FEW.format(2))]),
+        (390, 0, None, [("min_observations", TOO_FEW.format(0))]),
+        (390, -5, None, [("min_observations", TOO_FEW.format(-5))]),
+        (59, 60, None, [("lookback_length", TOO_SHORT.format(59, 60))]),
+        (390, 60, 0, [("stale_after", TOO_SOON.format(0))]),
+        (390, 60, -1, [("stale_after", TOO_SOON.format(-1))]),
+        (
+            1,
+            2,
+            0,
+            [
+                ("min_observations", TOO_FEW.format(2)),
+                ("lookback_length", TOO_SHORT.format(1, 2)),
+                ("stale_after", TOO_SOON.format(0)),
+            ],
+        ),
+    ],
+)
+def test_a_model_that_cannot_work_is_refused_with_all_its_problems(
+    lookback_length: int,
+    min_observations: int,
+    stale_after: int | None,
+    problems: list[tuple[str, str]],
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        MarketBetaConfig(lookback_length, min_observations, stale_after)
+    assert refused.value.problems == tuple(problems)
+
+
+@pytest.mark.parametrize(
+    ("lookback_length", "min_observations", "stale_after"),
+    [(3, 3, None), (3, 3, 1), (60, 60, 1000), (390, 3, 390)],
+)
+def test_the_smallest_and_tightest_models_are_accepted(
+    lookback_length: int, min_observations: int, stale_after: int | None
+) -> None:
+    config = MarketBetaConfig(lookback_length, min_observations, stale_after)
+    assert config.lookback_length == lookback_length
+
+
+@pytest.mark.parametrize(
+    ("lookback_length", "stale_after", "stale_bars"),
+    [
+        (390, None, 39),
+        (30, None, 3),
+        (19, None, 1),
+        (5, None, 1),
+        (390, 7, 7),
+        (5, 9, 9),
+    ],
+)
+def test_stale_means_a_tenth_of_the_window_unless_said(
+    lookback_length: int, stale_after: int | None, stale_bars: int
+) -> None:
+    assert MarketBetaConfig(lookback_length, 3, stale_after).stale_bars == stale_bars
+
+
+def test_the_defaults_are_a_session_of_minutes_and_an_hour_to_warm_up() -> None:
+    config = MarketBetaConfig()
+    assert (config.lookback_length, config.min_observations) == (390, 60)
+    assert Factor("SPY") == Factor("SPY", "market", config)
+
+
+def test_a_configuration_is_a_value() -> None:
+    assert MarketBetaConfig(5, 3) == MarketBetaConfig(5, 3)
+    with pytest.raises(AttributeError, match="immutable"):
+        MarketBetaConfig().lookback_length = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"lookback": 5}, "unknown field `lookback`"),
+        ({"lookback_length": "5"}, "Expected `int`"),
+        ({"lookback_length": 5.5}, "Expected `int`"),
+        ({"lookback_length": 5}, "never holds 60 pairs"),
+    ],
+)
+def test_a_file_with_a_wrong_key_or_value_is_refused(
+    content: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError, match=complaint):
+        msgspec.convert(content, MarketBetaConfig)
+
+
+FACTOR = Factor("SPY")
+NAMELESS = ("symbols", "must be a non-empty list of names")
+
+
+def test_a_factory_without_symbols_is_refused() -> None:
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory([], benchmark="SPY")
+    assert refused.value.problems == (NAMELESS,)
+
+
+def test_one_string_is_not_a_list_of_symbols() -> None:
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory("AAPL", benchmark="SPY")
+    assert refused.value.problems == (NAMELESS,)
+
+
+def test_a_factory_needs_a_benchmark_or_factors() -> None:
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory(["AAPL"])
+    assert refused.value.problems == (("benchmark", "name it, or give factors"),)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "config"), [("SPY", None), (None, MarketBetaConfig())]
+)
+def test_factors_exclude_what_describes_one_factor(
+    benchmark: str | None, config: MarketBetaConfig | None
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory(["AAPL"], benchmark=benchmark, config=config, factors=[FACTOR])
+    assert refused.value.problems == (("factors", "excludes benchmark and config"),)
+
+
+def test_every_problem_of_the_factors_is_named_at_once() -> None:
+    factors = [Factor("SPY", "b"), Factor("QQQ", "a"), FACTOR]
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory([], factors=[*factors, *factors])
+    assert refused.value.problems == (
+        NAMELESS,
+        ("factors.a", "stands twice"),
+        ("factors.b", "stands twice"),
+        ("factors.market", "stands twice"),
+    )
+
+
+def test_an_empty_list_of_factors_is_refused() -> None:
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory(["AAPL"], factors=[])
+    assert refused.value.problems == (("factors", "must hold at least one factor"),)
+
+
+@pytest.mark.parametrize("name", ["", "A" * 65])
+@pytest.mark.parametrize("place", ["symbols", "benchmark", "name"])
+def test_a_name_that_the_wire_refuses_is_refused_here(name: str, place: str) -> None:
+    names = {"symbols": "AAPL", "benchmark": "SPY", "name": "market", place: name}
+    factor = Factor(names["benchmark"], names["name"])
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory([names["symbols"]], factors=[factor])
+    key = {
+        "symbols": "symbols",
+        "benchmark": "factors.market.benchmark",
+        "name": f"factors.{name}",
+    }[place]
+    reason = f"must have 1 to 64 characters, was {name!r}"
+    assert refused.value.problems == ((key, reason),)
+
+
+def test_the_longest_names_are_accepted() -> None:
+    longest = "A" * 64
+    factory = BetaFactory([longest], factors=[Factor(longest, longest)])
+    assert factory.symbols == (longest,)
