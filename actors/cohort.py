@@ -21,13 +21,13 @@ A few rows cost less as scalars, many as a gather, most as a whole pass: the thr
 the same bits (see `estimators.moments`), so the choice is only about time.
 """
 
-from math import isnan
+from math import isnan, nan
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import WindowSlab
+from ..estimators import AmendableSlab
 from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
@@ -80,15 +80,18 @@ class Cohort:
         """What was computed since `drain` was last called."""
         self.n_pairs = 0
         """Pairs completed so far."""
-        self._slab = WindowSlab(
-            n_rows, factor.model.lookback_length, factor.model.min_observations
+        model = factor.model
+        self._slab = AmendableSlab(
+            n_rows, model.lookback_length, model.min_observations
         )
+        self._lateness = model.allowed_lateness
         self._cells = self._slab.cells
         self._pending = PendingBars(n_rows, max_pending_bars, tally)
         self._staged: list[int] = []
         self._staged_ts_init: list[int] = []
         self._all_rows: Rows = np.arange(n_rows)
-        self._no_revisions = np.zeros(n_rows, dtype=np.int32)
+        self._revision = np.zeros(n_rows, dtype=np.int32)
+        """Corrections of each row since its newest pair."""
         self._last_pair = np.full(n_rows, -1, dtype=np.int64)
         """Index of the bar of each row's newest pair; -1 = none yet."""
         self._was_warm = np.zeros(n_rows, dtype=np.bool_)
@@ -132,17 +135,14 @@ class Cohort:
         Drop or None
             Why it was dropped, if it was.
         """
-        if ts_event < self.ts_event:
-            return Drop.LATE
-        if ts_event == self.ts_event:
-            held = self._slab.benchmark_return
-            return Drop.DUPLICATE if benchmark_return == held else Drop.CONFLICT
+        if ts_event <= self.ts_event:
+            return self._open_late(ts_event, benchmark_return, ts_init)
         self.commit()
         self._note_stale()
         self._slab.advance(ts_event, benchmark_return)
         self._cells = self._slab.cells
         self.ts_event = ts_event
-        waiting = self._pending.open(ts_event)
+        waiting = self._pending.open(ts_event, self._oldest_open)
         if waiting is not None:
             self._commit_column(waiting, np.array([ts_init]))
         return None
@@ -166,15 +166,19 @@ class Cohort:
                 self._staged.append(row)
                 self._staged_ts_init.append(ts_init)
                 return None
-            return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
+            return self._amend(row, self._slab.newest, period_return, ts_init)
         if ts_event < self.ts_event:
-            return Drop.LATE
+            if not self._lateness or self._slab.n_bars_after(ts_event) > self._lateness:
+                return Drop.LATE
+            there = self._slab.bar_of(ts_event)
+            if there is not None:
+                return self._amend(row, there, period_return, ts_init)
         bar = self._pending.bar(ts_event)
         if bar is None:
             return Drop.UNPAIRED
         cells = bar.cells
         cell = cells[row]
-        if cell != cell:  # noqa: PLR0124
+        if cell != cell or (self._lateness and cell != period_return):  # noqa: PLR0124
             cells[row] = period_return
             return None
         return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
@@ -262,6 +266,64 @@ class Cohort:
         if self.n_bars:
             self._emit_status(np.array([row]))
 
+    @property
+    def _oldest_open(self) -> int:
+        # Stamp of the oldest bar that may still be amended.
+        slab = self._slab
+        return slab.stamp(max(slab.newest - self._lateness, slab.oldest))
+
+    def _amend(
+        self, row: int, bar: int, period_return: float, ts_init: int
+    ) -> Drop | None:
+        # A return for a bar that was opened before: late, or another value.
+        slab = self._slab
+        held = slab.value(row, bar)
+        if held == period_return:
+            return Drop.DUPLICATE
+        is_correction = not isnan(held)
+        if is_correction and not self._lateness:
+            return Drop.CONFLICT
+        self.commit()
+        slab.amend(row, bar, period_return)
+        self._last_pair[row] = max(int(self._last_pair[row]), bar)
+        self._revision[row] += is_correction
+        self.n_pairs += not is_correction
+        self._emit_status(np.array([row]), ts_init)
+        return None
+
+    def _open_late(
+        self, ts_event: int, benchmark_return: float, ts_init: int
+    ) -> Drop | None:
+        # A benchmark return for the open bar or an older one: late, or another value.
+        slab = self._slab
+        if slab.n_bars_after(ts_event) > self._lateness:
+            return Drop.LATE
+        bar = slab.bar_of(ts_event)
+        held = nan if bar is None else slab.benchmark_value(bar)
+        if held == benchmark_return:
+            return Drop.DUPLICATE
+        if not self._lateness:
+            return Drop.CONFLICT
+        self.commit()
+        if bar is not None:
+            slab.amend_benchmark(bar, benchmark_return)
+            rows = slab.rows_of(bar)
+            self._revision[rows] += 1
+        else:
+            bar = slab.insert(ts_event, benchmark_return)
+            if bar is None:
+                return Drop.LATE
+            self._cells = slab.cells
+            self._last_pair[self._last_pair >= bar] += 1
+            waiting = self._pending.open(ts_event, self._oldest_open)
+            if waiting is not None:
+                slab.amend_column(bar, waiting)
+            rows = slab.rows_of(bar)
+            self.n_pairs += len(rows)
+        self._last_pair[rows] = np.maximum(self._last_pair[rows], bar)
+        self._emit_status(rows, ts_init)
+        return None
+
     def _stage_each(
         self, rows: Rows, ts_event: int, returns: NDArray[np.float64], ts_init: int
     ) -> list[tuple[int, Drop]]:
@@ -316,6 +378,8 @@ class Cohort:
             slab.add_one(row)
             n, numbers = slab.estimate_one(row)
             last_pair[row] = slab.newest
+            if self._lateness:
+                self._revision[row] = 0
             status, reason = classify_one(
                 n, numbers[0], min_observations, was_warm=bool(was_warm[row])
             )
@@ -344,6 +408,7 @@ class Cohort:
         ts_inits: NDArray[np.int64],
     ) -> None:
         self._last_pair[rows] = self._slab.newest
+        self._revision[rows] = 0
         self.n_pairs += len(rows)
         status, reason = classify(
             n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
@@ -361,8 +426,8 @@ class Cohort:
             self._emit_status(rows[~np.isin(rows, list(self._said_stale))])
         self._said_stale.clear()
 
-    def _emit_status(self, rows: Rows) -> None:
-        # An update without a new pair: the numbers of the window as it stands.
+    def _emit_status(self, rows: Rows, ts_init: int | None = None) -> None:
+        # An update without a pair of the open bar: the window as it stands.
         slab = self._slab
         if not len(rows):
             return
@@ -376,8 +441,8 @@ class Cohort:
         statuses[silent] = Status.STALE
         reasons[silent] = Reason.NO_RECENT_PAIR
         self._said_stale.update(rows[silent].tolist())
-        ts_init = np.array([self.ts_event])
-        self._append(rows, n, numbers, (statuses, reasons), ts_init)
+        ts_inits = np.array([self.ts_event if ts_init is None else ts_init])
+        self._append(rows, n, numbers, (statuses, reasons), ts_inits)
 
     def _append(
         self,
@@ -404,7 +469,7 @@ class Cohort:
                 window_start=np.array([self._slab.window_start]),
                 status=status,
                 reason=reason,
-                revision=self._no_revisions[: len(rows)],
+                revision=self._revision[rows],
                 ts_init=ts_inits,
                 seq=_UNPUBLISHED,
             )

@@ -25,6 +25,9 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stale_after: int | None = None
     """Bars without a pair after which a symbol is `stale`; by default a tenth of the
     window, at least one."""
+    allowed_lateness: int = 0
+    """How many bars after its own a return may still come, or be corrected; 0 = what is
+    older than the open bar is dropped, and a second value for a bar is a conflict."""
 
     def __post_init__(self) -> None:
         problems: list[tuple[str, str]] = []
@@ -51,6 +54,16 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.stale_after is not None and self.stale_after < 1:
             problems.append(
                 ("stale_after", f"must be at least 1 bar, was {self.stale_after}")
+            )
+        if not 0 <= self.allowed_lateness < self.lookback_length:
+            problems.append(
+                (
+                    "allowed_lateness",
+                    (
+                        "must be at least 0 and below lookback_length, "
+                        f"was {self.allowed_lateness}"
+                    ),
+                )
             )
         if problems:
             raise ConfigError(problems)

@@ -57,16 +57,19 @@ class PendingBars:
             bar = bars[ts_event] = PendingBar(self._n_rows)
         return bar
 
-    def open(self, ts_event: int) -> Floats | None:
+    def open(self, ts_event: int, oldest_open: int | None = None) -> Floats | None:
         """Return the returns of a bar that its benchmark has opened, if any wait.
 
-        Older bars will never be opened: they expire.
+        Bars older than ``oldest_open`` (by default, than this one) will never be
+        opened: they expire.
         """
         bars = self._bars
         if not bars:
             return None
         bar = bars.pop(ts_event, None)
-        for skipped in [stamp for stamp in bars if stamp < ts_event]:
+        if oldest_open is None:
+            oldest_open = ts_event
+        for skipped in [stamp for stamp in bars if stamp < oldest_open]:
             self._expire(skipped)
         return None if bar is None else bar.column
 

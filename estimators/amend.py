@@ -47,6 +47,14 @@ class AmendableSlab(WindowSlab):
         is_there = self.bar_of(stamp) is not None
         return self.newest + 1 - at - is_there
 
+    def stamp(self, bar: int) -> int:
+        """Return the stamp of a bar of the window."""
+        return int(self.stamps[bar % len(self.stamps)])
+
+    def rows_of(self, bar: int) -> Rows:
+        """Return the rows with a return in a bar of the window."""
+        return np.flatnonzero(~np.isnan(self._y[bar % len(self.stamps)]))
+
     def value(self, row: int, bar: int) -> float:
         """Return a cell of the window; NaN = missing."""
         return float(self._y[bar % len(self.stamps), row])
@@ -77,6 +85,11 @@ class AmendableSlab(WindowSlab):
             add_pair(self._growing_cells, row + FIELDS * n_rows, n_rows, x, value)
         else:
             self._remake(np.array([row]))
+
+    def amend_column(self, bar: int, returns: Floats) -> None:
+        """Set every cell of a bar for which there is a return, NaN = none."""
+        np.copyto(self._y[bar % len(self.stamps)], returns, where=~np.isnan(returns))
+        self._remake(np.flatnonzero(~np.isnan(returns)))
 
     def amend_benchmark(self, bar: int, value: float) -> None:
         """Set the benchmark's return of a bar of the window; not finite = missing."""

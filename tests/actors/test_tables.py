@@ -95,4 +95,4 @@ def test_naming_other_symbols_is_never_answered_from_the_frame_before() -> None:
 def test_no_symbols_at_all_are_a_table_of_none() -> None:
     table = SymbolTables(ROW_OF).look_up(())
     assert table.rows.tolist() == []
-    assert table.unknown == []
+    assert table.unknown == ()
