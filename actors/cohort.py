@@ -268,9 +268,9 @@ class Cohort:
 
     @property
     def _oldest_open(self) -> int:
-        # Stamp of the oldest bar that may still be amended.
-        slab = self._slab
-        return slab.stamp(max(slab.newest - self._lateness, slab.oldest))
+        # Stamp of the oldest bar that may still be amended; all, while there are few.
+        bar = self._slab.newest - self._lateness
+        return self._slab.stamp(bar) if bar >= self._slab.oldest else 0
 
     def _amend(
         self, row: int, bar: int, period_return: float, ts_init: int
