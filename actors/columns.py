@@ -83,6 +83,9 @@ class BetaColumns:
         """Return one message per row, in order."""
         k = len(self.rows)
         factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
+        rows: list[int] = self.rows.tolist()
+        status_codes: list[int] = self.status.tolist()
+        reason_codes: list[int] = self.reason.tolist()
         ts_event = self.ts_event
         conflated = [0] * k if self.conflated is None else self.conflated.tolist()
         numbers: list[list[float | None]] = self.numbers.T.tolist()
@@ -121,12 +124,12 @@ class BetaColumns:
                 ts_init,
                 folded,
             ) in zip(
-                self.rows.tolist(),
+                rows,
                 numbers,
                 self.n_obs.tolist(),
                 _spread(self.window_start, k),
-                self.status.tolist(),
-                self.reason.tolist(),
+                status_codes,
+                reason_codes,
                 self.revision.tolist(),
                 self.seq.tolist(),
                 _spread(self.ts_init, k),
@@ -151,7 +154,7 @@ class BetaColumns:
         if len(window_start) != k:
             window_start = np.broadcast_to(window_start, (k,))
         beta, alpha, std_error, t_stat, r_squared, residual_std = self.numbers
-        names = self.symbols
+        names: tuple[str, ...] = self.symbols
         rows = self.rows
         whole = k == len(names) and bool((rows[1:] > rows[:-1]).all())
         if not k:
@@ -163,7 +166,8 @@ class BetaColumns:
         elif whole:
             symbols = names
         else:
-            symbols, whole = tuple([names[row] for row in rows.tolist()]), True
+            positions: list[int] = rows.tolist()
+            symbols, whole = tuple([names[row] for row in positions]), True
         return BetasUpdated(
             factor=self.factor,
             benchmark=self.benchmark,

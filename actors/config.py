@@ -55,7 +55,7 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             problems.append(
                 ("stale_after", f"must be at least 1 bar, was {self.stale_after}")
             )
-        if not 0 <= self.allowed_lateness < self.lookback_length:
+        if not 0 <= self.allowed_lateness < max(self.lookback_length, 1):
             problems.append(
                 (
                     "allowed_lateness",

@@ -8,7 +8,7 @@ typer's own usage error), 3 the sidecar could not be reached or went away.
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -244,7 +244,7 @@ def main() -> NoReturn:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _errors() -> Generator[None]:
     # One line and an exit code for what can go wrong on purpose; a traceback only for
     # what nobody foresaw.
     try:

@@ -90,7 +90,7 @@ def observe(
     benchmark_id = bars.symbols.index(benchmark)
     is_columnar = frame_format is FrameFormat.COLUMNS
     column_of = np.cumsum([symbol != benchmark for symbol in bars.symbols]) - 1
-    columns = column_of[bars.symbol_ids]
+    columns: list[int] = column_of[bars.symbol_ids].tolist()
     is_benchmark = (bars.symbol_ids == benchmark_id).tolist()
     offsets = bars.offsets.tolist()
     values = bars.period_returns.tolist()

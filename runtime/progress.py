@@ -1,6 +1,6 @@
 """A progress bar over the bars of a file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -19,7 +19,7 @@ REDRAW_EVERY = 512
 @contextmanager
 def bar_progress(
     n_bars: int, console: Console, *, shown: bool
-) -> Iterator[Callable[[int], None]]:
+) -> Generator[Callable[[int], None]]:
     """Yield a function to call after each bar; draws only on a terminal."""
     if not shown or not console.is_terminal:
         yield lambda _ts_event: None

@@ -259,7 +259,9 @@ class Connection(asyncio.Protocol):
                 self._subscriber.resume()  # what it missed, for there is no later
             self._acknowledge()
             self._write_last(Goodbye(reason=reason))
-            self._close()
+            # How long it may take to read that is for whoever shuts down to say.
+            if self._transport is not None:
+                self._transport.close()
 
     def abort(self) -> None:
         """Close at once, whatever has not been read."""

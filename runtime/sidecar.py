@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import anyio
 
-from ..actors import BetaFactory, Factor
+from ..actors import BetaColumns, BetaFactory, BetaRows, Factor
 from ..messages import AddressInUseError, ConfigError
 from .address import Address
 from .clock import Clock, LiveClock
@@ -78,13 +78,18 @@ async def serve(
     """
     clock = clock or LiveClock()
     loop = asyncio.get_running_loop()
+    server: Server
+
+    def publish(turn: list[BetaColumns | BetaRows]) -> None:
+        server.publish(turn)
+
     factory = BetaFactory(config.symbols, factors=_factors(config))
     system = System(
         factory,
         clock,
         call_later=loop.call_later,
         call_soon=loop.call_soon,
-        on_updates=lambda turn: server.publish(turn),  # noqa: PLW0108 - made below
+        on_updates=publish,
         mailbox_capacity=config.actors.mailbox_capacity,
         overflow=config.actors.overflow,
         restart_policy=RestartPolicy(
@@ -144,6 +149,7 @@ def run_sidecar(
 
     async def main() -> SidecarSummary:
         stop = anyio.Event()
+        summaries: list[SidecarSummary] = []
         # Before anybody can connect, or a signal could end us without a drain.
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 
@@ -156,9 +162,9 @@ def run_sidecar(
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stop_on_signal)
-                summary = await serve(config, stop, on_listening=on_listening)
+                summaries.append(await serve(config, stop, on_listening=on_listening))
                 tasks.cancel_scope.cancel()
-        return summary
+        return summaries[0]
 
     return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})
 

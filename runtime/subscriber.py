@@ -90,7 +90,7 @@ class EncodedUpdates:
         if self._columns is None:
             updates = self._updates
             self._columns = (
-                updates.as_columns() if isinstance(updates, BetaRows) else updates
+                updates.to_columns() if isinstance(updates, BetaRows) else updates
             )
         return self._columns
 

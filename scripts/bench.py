@@ -317,7 +317,7 @@ def measure(sizes: list[int], rounds: int) -> Table:
 def main() -> None:
     """Print the table."""
     keep_freed_memory()  # as the sidecar does
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000, 5000])
     parser.add_argument("--ticks", type=int, default=2000, help="over the socket")
@@ -329,7 +329,8 @@ def main() -> None:
     one_way = [trip / 2 for trip in trips]
     console.print(
         "Unix socket, tick -> beta at the client, half the round trip "
-        f"(100 symbols, single frames, rows): p50 {percentile(one_way, 50) / 1e3:.1f} us, "
+        "(100 symbols, single frames, rows): "
+        f"p50 {percentile(one_way, 50) / 1e3:.1f} us, "
         f"p99 {percentile(one_way, 99) / 1e3:.1f} us, "
         f"spread {statistics.stdev(one_way) / 1e3:.1f} us"
     )

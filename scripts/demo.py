@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import sqrt
@@ -183,7 +183,7 @@ def verdict(watcher: Watcher, n_pairs: int, sidecar_lines: str) -> list[str]:
 
 
 @contextmanager
-def sidecar(config: Path) -> Iterator["subprocess.Popen[str]"]:
+def sidecar(config: Path) -> Generator["subprocess.Popen[str]"]:
     """Run a sidecar process that ends with the block, whatever happens in it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "beta_factory", "run", "--config", str(config)],
@@ -231,7 +231,7 @@ async def watch(
 
 def main() -> int:
     """Run the demo and return its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=7, help="of the market")
     parser.add_argument("--bars", type=int, default=3600, help="one-second bars")
     parser.add_argument("--speed", type=float, default=200.0, help="x real time")
@@ -243,7 +243,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="beta-factory-") as folder:
         bar_file = Path(folder) / "market.parquet"
         bars = to_bars(market)
-        stamps = [
+        stamps: list[int] = [
             stamp
             for stamp, n in zip(
                 bars.ts_events.tolist(),
@@ -252,10 +252,11 @@ def main() -> int:
             )
             for _ in range(n)
         ]
+        ids: list[int] = bars.symbol_ids.tolist()
         pl.DataFrame(
             {
                 "ts_event": stamps,
-                "symbol": [bars.symbols[i] for i in bars.symbol_ids.tolist()],
+                "symbol": [bars.symbols[i] for i in ids],
                 "period_return": bars.period_returns,
             }
         ).write_parquet(bar_file)

@@ -110,7 +110,9 @@ def test_a_correction_replaces_and_raises_the_revision() -> None:
     factory = a_factory()
     for ts in range(1, 6):
         factory.receive(bench(ts, 0.1 * (-1) ** ts))
-        (before,) = factory.receive(asset("A", ts, 0.2 * (-1) ** ts))
+        factory.receive(asset("A", ts, 0.2 * (-1) ** ts))
+    before = factory.latest("beta.market.A")
+    assert before is not None
     (once,) = factory.receive(asset("A", 4, 0.9))
     (back,) = factory.receive(asset("A", 4, 0.2))
     assert (before.revision, once.revision, back.revision) == (0, 1, 2)

@@ -3,7 +3,9 @@
 import asyncio
 import re
 import textwrap
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import cast
 
 import anyio
 import pytest
@@ -28,7 +30,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 def test_a_block_runs_and_prints_what_its_comment_says(
     block: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exec(compile(block, str(README), "exec"), {})  # noqa: S102 - our own text
+    exec(compile(block, str(README), "exec"), {})
     printed = capsys.readouterr().out.split()
     expected = re.findall(r"print\(.*\)  # (.*)", block)[0].split()
     assert printed == expected
@@ -44,7 +46,7 @@ def test_the_strategy_of_the_readme_sees_its_betas(
     body = block.replace("unix:///tmp/beta-factory.sock", socket)
     source = "async def strategy():\n" + textwrap.indent(body, "    ")
     namespace: dict[str, object] = {}
-    exec(compile(source, str(README), "exec"), namespace)  # noqa: S102 - our own text
+    exec(compile(source, str(README), "exec"), namespace)
     config = SidecarConfig(
         symbols=("AAPL",),
         server=ServerConfig(address=socket),
@@ -70,8 +72,9 @@ def test_the_strategy_of_the_readme_sees_its_betas(
     async def main() -> None:
         stop = anyio.Event()
         listening = anyio.Event()
-        strategy = namespace["strategy"]
-        assert callable(strategy)
+        strategy = cast(
+            "Callable[[], Coroutine[None, None, None]]", namespace["strategy"]
+        )
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             tasks.create_task(
                 serve(config, stop, on_listening=lambda _: listening.set())
