@@ -157,7 +157,7 @@ def _statuses(
 ) -> NDArray[np.uint8]:
     # Bar by bar by the live rule, then the silence of rows without a pair.
     n_bars, n_assets = beta.shape
-    rows: NDArray[np.intp] = np.arange(n_assets)
+    rows = np.arange(n_assets, dtype=np.intp)
     was_warm = np.zeros(n_assets, dtype=np.bool_)
     last_pair = np.full(n_assets, -1)
     status = np.zeros((n_bars, n_assets), dtype=np.uint8)

@@ -84,8 +84,10 @@ class BetaColumns:
         k = len(self.rows)
         factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
         rows: list[int] = self.rows.tolist()
-        status_codes: list[int] = self.status.tolist()
-        reason_codes: list[int] = self.reason.tolist()
+        codes: list[int] = self.status.tolist()
+        statuses = [_STATUS[code] for code in codes]
+        codes = self.reason.tolist()
+        reasons = [_REASON[code] for code in codes]
         ts_event = self.ts_event
         conflated = [0] * k if self.conflated is None else self.conflated.tolist()
         numbers: list[list[float | None]] = self.numbers.T.tolist()
@@ -94,7 +96,7 @@ class BetaColumns:
         return [
             BetaUpdated(
                 factor=factor,
-                symbol=symbols[row],
+                symbol=symbol,
                 benchmark=benchmark,
                 ts_event=ts_event,
                 beta=beta,
@@ -105,15 +107,15 @@ class BetaColumns:
                 residual_std=residual_std,
                 n_obs=n_obs,
                 window_start=window_start,
-                status=_STATUS[status],
-                reason=_REASON[reason],
+                status=status,
+                reason=reason,
                 revision=revision,
                 seq=seq,
                 ts_init=ts_init,
                 conflated=folded,
             )
             for (
-                row,
+                symbol,
                 (beta, alpha, std_error, t_stat, r_squared, residual_std),
                 n_obs,
                 window_start,
@@ -124,12 +126,12 @@ class BetaColumns:
                 ts_init,
                 folded,
             ) in zip(
-                rows,
+                [symbols[row] for row in rows],
                 numbers,
                 self.n_obs.tolist(),
                 _spread(self.window_start, k),
-                status_codes,
-                reason_codes,
+                statuses,
+                reasons,
                 self.revision.tolist(),
                 self.seq.tolist(),
                 _spread(self.ts_init, k),
