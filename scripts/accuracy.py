@@ -6,8 +6,8 @@ arithmetic, rounded once. The table has
 
     max |beta - exact| / max(1, |exact|)
 
-and how many values are false (a number where the window defines none) or missing (no
-finite number where it defines one).
+and how many values are false (a finite one where the window defines none) or missing
+(none, or an infinite one, where it defines one).
 
 Rule: another library is called as its documentation shows, in an environment and a
 process of its own, and is judged by the window that it has. What it cannot do is
@@ -36,10 +36,9 @@ from rich.table import Table
 
 from beta_factory.estimators import rolling_ols
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-ORACLE_FOLDERS: Final = (ROOT / "tests" / "support", ROOT / "tests")
-"""Where `exact` and `nasty` may lie."""
-sys.path[:0] = [str(folder) for folder in ORACLE_FOLDERS if folder.is_dir()]
+SUPPORT: Final = Path(__file__).resolve().parents[1] / "tests" / "support"
+"""Where `exact` and `nasty` lie."""
+sys.path.insert(0, str(SUPPORT))
 
 import exact  # noqa: E402 - found by the path above
 import nasty  # noqa: E402
@@ -330,7 +329,7 @@ class Verdict:
     error: float | None = None
     """Largest error of beta, relative to max(1, |exact|)."""
     n_false: int = 0
-    """Numbers, infinities included, where the window defines no beta."""
+    """Finite values where the window defines no beta."""
     n_missing: int = 0
     """NaN or infinities where the window defines a beta."""
     absent: str = ""
@@ -351,12 +350,13 @@ def judge(betas: Floats, truth: Floats, judged: NDArray[np.bool_]) -> Verdict:
     """Compare betas with the exact ones where ``judged``; all of one shape."""
     theirs, true = betas[judged], truth[judged]
     defined = ~np.isnan(true)
-    both = defined & np.isfinite(theirs)
+    finite = np.isfinite(theirs)
+    both = defined & finite
     errors = np.abs(theirs[both] - true[both]) / np.maximum(1.0, np.abs(true[both]))
     return Verdict(
         error=float(errors.max(initial=0.0)),
-        n_false=int(np.count_nonzero(~defined & ~np.isnan(theirs))),
-        n_missing=int(np.count_nonzero(defined & ~np.isfinite(theirs))),
+        n_false=int(np.count_nonzero(finite & ~defined)),
+        n_missing=int(np.count_nonzero(defined & ~finite)),
     )
 
 

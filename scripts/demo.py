@@ -281,6 +281,7 @@ def main() -> int:
             ):
                 asyncio.run(watch(socket, watcher, bar_file, arguments.speed, process))
             lines, errors = process.communicate(timeout=10)
+    console.print()
     console.print(lines, end="")
     wrong = verdict(watcher, n_pairs, lines)
     if process.returncode != 0:

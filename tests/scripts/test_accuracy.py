@@ -218,8 +218,8 @@ def test_judge_counts_what_is_false_and_missing_and_measures_the_rest() -> None:
     betas = np.array([2.5, 2e-3, nan, 0.0, -inf, nan, inf, 9.0])
     judged = np.arange(8) < 7
     verdict = accuracy.judge(betas, truth, judged)
-    assert (verdict.error, verdict.n_false, verdict.n_missing) == (0.25, 2, 2)
-    assert str(verdict) == "2e-01, 2 false, 2 missing"
+    assert (verdict.error, verdict.n_false, verdict.n_missing) == (0.25, 1, 2)
+    assert str(verdict) == "2e-01, 1 false, 2 missing"
     nothing = accuracy.judge(betas, truth, np.zeros(8, dtype=np.bool_))
     assert str(nothing) == "0"
 
