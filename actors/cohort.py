@@ -33,7 +33,7 @@ from .columns import BetaColumns, Rows
 from .config import Factor
 from .pending import PendingBars
 from .rows import BetaRow, BetaRows
-from .status import classify, classify_one
+from .standing import Standing
 from .tally import Drop, Tally
 
 SCALAR_ROWS: Final = 12
@@ -90,19 +90,7 @@ class Cohort:
         self._staged: list[int] = []
         self._staged_ts_init: list[int] = []
         self._all_rows: Rows = np.arange(n_rows)
-        self._revision = np.zeros(n_rows, dtype=np.int32)
-        """Corrections of each row since its newest pair."""
-        self._last_pair = np.full(n_rows, -1, dtype=np.int64)
-        """Index of the bar of each row's newest pair; -1 = none yet."""
-        self._was_warm = np.zeros(n_rows, dtype=np.bool_)
-        self._last_pair_cells = self._last_pair.data
-        self._was_warm_cells = self._was_warm.data
-        self._overridden = np.zeros(n_rows, dtype=np.bool_)
-        self._n_overridden = 0
-        self._said_stale: set[int] = set()
-        """Rows that were called stale since the newest bar opened."""
-        self._override_status = np.zeros(n_rows, dtype=np.uint8)
-        self._override_reason = np.zeros(n_rows, dtype=np.uint8)
+        self._standing = Standing(n_rows, model)
 
     @property
     def n_bars(self) -> int:
@@ -138,7 +126,7 @@ class Cohort:
         if ts_event <= self.ts_event:
             return self._open_late(ts_event, benchmark_return, ts_init)
         self.commit()
-        self._note_stale()
+        self._emit_status(self._standing.fallen_silent(self._slab.newest))
         self._slab.advance(ts_event, benchmark_return)
         self._cells = self._slab.cells
         self.ts_event = ts_event
@@ -259,10 +247,7 @@ class Cohort:
             Why.
         """
         self.commit()
-        self._overridden[row] = status is not None
-        self._n_overridden = int(np.count_nonzero(self._overridden))
-        self._override_status[row] = status or 0
-        self._override_reason[row] = reason
+        self._standing.override(row, status, reason)
         if self.n_bars:
             self._emit_status(np.array([row]))
 
@@ -285,10 +270,10 @@ class Cohort:
             return Drop.CONFLICT
         self.commit()
         slab.amend(row, bar, period_return)
-        self._last_pair[row] = max(int(self._last_pair[row]), bar)
-        self._revision[row] += is_correction
+        rows = np.array([row])
+        self._standing.amended(rows, bar, is_correction=is_correction)
         self.n_pairs += not is_correction
-        self._emit_status(np.array([row]), ts_init)
+        self._emit_status(rows, ts_init)
         return None
 
     def _open_late(
@@ -305,22 +290,22 @@ class Cohort:
         if not self._lateness:
             return Drop.CONFLICT
         self.commit()
+        is_correction = bar is not None
         if bar is not None:
             slab.amend_benchmark(bar, benchmark_return)
             rows = slab.rows_of(bar)
-            self._revision[rows] += 1
         else:
             bar = slab.insert(ts_event, benchmark_return)
             if bar is None:
                 return Drop.LATE
             self._cells = slab.cells
-            self._last_pair[self._last_pair >= bar] += 1
+            self._standing.inserted(bar)
             waiting = self._pending.open(ts_event, self._oldest_open)
             if waiting is not None:
                 slab.amend_column(bar, waiting)
             rows = slab.rows_of(bar)
             self.n_pairs += len(rows)
-        self._last_pair[rows] = np.maximum(self._last_pair[rows], bar)
+        self._standing.amended(rows, bar, is_correction=is_correction)
         self._emit_status(rows, ts_init)
         return None
 
@@ -371,22 +356,12 @@ class Cohort:
 
     def _commit_scalars(self, rows: list[int], ts_inits: list[int]) -> None:
         slab = self._slab
-        min_observations = self.factor.model.min_observations
-        last_pair, was_warm = self._last_pair_cells, self._was_warm_cells
+        worth_of = self._standing.paired_worth
         updates: list[BetaRow] = []
         for row, ts_init in zip(rows, ts_inits, strict=True):
             slab.add_one(row)
             n, numbers = slab.estimate_one(row)
-            last_pair[row] = slab.newest
-            if self._lateness:
-                self._revision[row] = 0
-            status, reason = classify_one(
-                n, numbers[0], min_observations, was_warm=bool(was_warm[row])
-            )
-            was_warm[row] = was_warm[row] or n >= min_observations
-            if self._n_overridden and self._overridden[row]:
-                status = Status(self._override_status[row])
-                reason = Reason(self._override_reason[row])
+            status, reason = worth_of(row, n, numbers[0], slab.newest)
             updates.append(BetaRow(row, int(n), numbers, status, reason, 0, ts_init))
         self.n_pairs += len(rows)
         self.updates.append(
@@ -407,56 +382,26 @@ class Cohort:
         numbers: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
     ) -> None:
-        self._last_pair[rows] = self._slab.newest
-        self._revision[rows] = 0
+        self._standing.paired(rows, self._slab.newest)
         self.n_pairs += len(rows)
-        status, reason = classify(
-            n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
-        )
-        self._append(rows, n, numbers, (status, reason), ts_inits)
-
-    def _note_stale(self) -> None:
-        # A row falls stale once, at the end of the bar that makes its silence too long.
-        slab = self._slab
-        fell = self._last_pair == slab.newest - self.factor.model.stale_bars
-        fell &= self._last_pair >= 0
-        fell &= ~self._overridden
-        if fell.any():
-            rows = np.flatnonzero(fell)
-            self._emit_status(rows[~np.isin(rows, list(self._said_stale))])
-        self._said_stale.clear()
+        self._append(rows, n, numbers, ts_inits)
 
     def _emit_status(self, rows: Rows, ts_init: int | None = None) -> None:
         # An update without a pair of the open bar: the window as it stands.
-        slab = self._slab
-        if not len(rows):
-            return
-        n, numbers = slab.estimate(rows)
-        statuses, reasons = classify(
-            n, numbers[0], self.factor.model.min_observations, self._was_warm, rows
-        )
-        last_pair = self._last_pair[rows]
-        silent = slab.newest - last_pair >= self.factor.model.stale_bars
-        silent &= last_pair >= 0
-        statuses[silent] = Status.STALE
-        reasons[silent] = Reason.NO_RECENT_PAIR
-        self._said_stale.update(rows[silent].tolist())
-        ts_inits = np.array([self.ts_event if ts_init is None else ts_init])
-        self._append(rows, n, numbers, (statuses, reasons), ts_inits)
+        if len(rows):
+            n, numbers = self._slab.estimate(rows)
+            stamp = self.ts_event if ts_init is None else ts_init
+            self._append(rows, n, numbers, np.array([stamp]))
 
     def _append(
         self,
         rows: Rows,
         n: NDArray[np.float64],
         numbers: NDArray[np.float64],
-        worth: tuple[NDArray[np.uint8], NDArray[np.uint8]],
         ts_inits: NDArray[np.int64],
     ) -> None:
-        status, reason = worth
-        if self._n_overridden:
-            overridden = self._overridden[rows]
-            status[overridden] = self._override_status[rows][overridden]
-            reason[overridden] = self._override_reason[rows][overridden]
+        standing = self._standing
+        status, reason = standing.worth(rows, n, numbers[0], self._slab.newest)
         self.updates.append(
             BetaColumns(
                 factor=self.factor.name,
@@ -469,7 +414,7 @@ class Cohort:
                 window_start=np.array([self._slab.window_start]),
                 status=status,
                 reason=reason,
-                revision=self._revision[rows],
+                revision=standing.revision[rows],
                 ts_init=ts_inits,
                 seq=_UNPUBLISHED,
             )

@@ -1,0 +1,127 @@
+"""Where each row stands: its newest pair, its corrections, and what it is worth.
+
+Rule: a row's status follows from its window and its silence, in that order, unless
+somebody has overridden it. A silence is announced once, at the end of the bar that
+makes it too long.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..messages import Reason, Status
+from .columns import Rows
+from .config import MarketBetaConfig
+from .status import classify, classify_one
+
+Codes = NDArray[np.uint8]
+
+
+class Standing:
+    """The standing of every row of one cohort.
+
+    Parameters
+    ----------
+    n_rows
+        Rows.
+    model
+        Says when a window has enough pairs, and when a silence is too long.
+    """
+
+    def __init__(self, n_rows: int, model: MarketBetaConfig) -> None:
+        self._min_observations = model.min_observations
+        self._stale_bars = model.stale_bars
+        self.revision = np.zeros(n_rows, dtype=np.int32)
+        """Corrections of each row since its newest pair."""
+        self._last_pair = np.full(n_rows, -1, dtype=np.int64)
+        """Index of the bar of each row's newest pair; -1 = none yet."""
+        self._was_warm = np.zeros(n_rows, dtype=np.bool_)
+        self._last_pair_cells = self._last_pair.data
+        self._was_warm_cells = self._was_warm.data
+        self._revision_cells = self.revision.data
+        self._announced: set[int] = set()
+        """Rows whose silence was announced since the newest bar opened."""
+        self._n_overridden = 0
+        self._overridden = np.zeros(n_rows, dtype=np.bool_)
+        self._override_status = np.zeros(n_rows, dtype=np.uint8)
+        self._override_reason = np.zeros(n_rows, dtype=np.uint8)
+
+    def paired(self, rows: Rows, bar: int) -> None:
+        """Note a fresh pair of each row at the newest bar."""
+        self._last_pair[rows] = bar
+        self.revision[rows] = 0
+
+    def amended(self, rows: Rows, bar: int, *, is_correction: bool) -> None:
+        """Note that an older bar of each row was filled late, or corrected."""
+        self._last_pair[rows] = np.maximum(self._last_pair[rows], bar)
+        if is_correction:
+            self.revision[rows] += 1
+
+    def inserted(self, bar: int) -> None:
+        """Note that a bar was put in before ``bar``: what follows has moved by one."""
+        self._last_pair[self._last_pair >= bar] += 1
+
+    def override(self, row: int, status: Status | None, reason: Reason) -> None:
+        """Give a row a status of its own; ``None`` takes it back."""
+        self._overridden[row] = status is not None
+        self._n_overridden = int(np.count_nonzero(self._overridden))
+        self._override_status[row] = status or 0
+        self._override_reason[row] = reason
+
+    def fallen_silent(self, newest: int) -> Rows:
+        """Return the rows whose silence becomes too long with the newest bar."""
+        fell = self._last_pair == newest - self._stale_bars
+        fell &= self._last_pair >= 0
+        fell &= ~self._overridden
+        rows = np.flatnonzero(fell)
+        if len(rows):
+            rows = rows[~np.isin(rows, list(self._announced))]
+        self._announced.clear()
+        return rows
+
+    def worth(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        beta: NDArray[np.float64],
+        newest: int,
+    ) -> tuple[Codes, Codes]:
+        """Return status and reason of some rows.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,).
+        n, beta
+            Pairs and slope of their windows, shape (k,); NaN = undefined.
+        newest
+            Index of the newest bar.
+        """
+        status, reason = classify(n, beta, self._min_observations, self._was_warm, rows)
+        last_pair = self._last_pair[rows]
+        silent = newest - last_pair >= self._stale_bars
+        silent &= last_pair >= 0
+        if silent.any():
+            status[silent] = Status.STALE
+            reason[silent] = Reason.NO_RECENT_PAIR
+            self._announced.update(rows[silent].tolist())
+        if self._n_overridden:
+            overridden = self._overridden[rows]
+            status[overridden] = self._override_status[rows][overridden]
+            reason[overridden] = self._override_reason[rows][overridden]
+        return status, reason
+
+    def paired_worth(
+        self, row: int, n: float, beta: float, bar: int
+    ) -> tuple[Status, Reason]:
+        """Note a fresh pair of one row; return its status: both over floats."""
+        self._last_pair_cells[row] = bar
+        self._revision_cells[row] = 0
+        status, reason = classify_one(
+            n, beta, self._min_observations, was_warm=bool(self._was_warm_cells[row])
+        )
+        if n >= self._min_observations:
+            self._was_warm_cells[row] = True
+        if self._n_overridden and self._overridden[row]:
+            status = Status(self._override_status[row])
+            reason = Reason(self._override_reason[row])
+        return status, reason
