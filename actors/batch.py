@@ -38,7 +38,6 @@ def compute_market_beta(
     asset_returns_by_symbol: Mapping[str, ArrayLike],
     benchmark_returns: ArrayLike,
     config: MarketBetaConfig | None = None,
-    *,
     timestamps: ArrayLike | None = None,
 ) -> dict[str, BetaSeries]:
     """Compute every asset's rolling market beta over aligned bars.

@@ -75,8 +75,8 @@ def check_pattern(pattern: str) -> list[str]:
     ------
     InvalidTopicError
         When a token is empty, a wildcard stands inside a token, ``>`` is not last, a
-        token is not as `escape` writes it, or a pattern without ``>`` has more tokens
-        than any topic of its kind.
+        token is not as `escape` writes it, or the pattern has more tokens than any
+        topic of its kind.
     """
     tokens = pattern.split(".")
     for position, token in enumerate(tokens):
@@ -100,14 +100,16 @@ def check_pattern(pattern: str) -> list[str]:
                 pattern, f"token {position + 1} must be written {written}"
             )
     expected = TOKENS_OF_KIND.get(tokens[0])
-    if expected is not None and len(tokens) > expected and tokens[-1] != ">":
+    if expected is not None and len(tokens) > expected:
+        too_many = f"a {tokens[0]} topic has {expected} tokens, this has {len(tokens)}"
         name = unescape(".".join(tokens[expected - 1 :]))
         fixed = ".".join([*tokens[: expected - 1], escape(name)])
-        raise InvalidTopicError(
-            pattern,
-            f"a {tokens[0]} topic has {expected} tokens, this has {len(tokens)}; "
-            f"for a name with dots write {fixed}",
+        way_out = (
+            "a wildcard stands for whole tokens"
+            if {"*", ">"} & set(tokens[expected - 1 :])
+            else f"for a name with dots write {fixed}"
         )
+        raise InvalidTopicError(pattern, f"{too_many}; {way_out}")
     return tokens
 
 
