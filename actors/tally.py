@@ -31,6 +31,8 @@ class Drop(enum.StrEnum):
     """Another value for a symbol and bar that already has one, and no lateness."""
     LATE = "late"
     """For a bar older than the allowed lateness reaches."""
+    FUTURE = "future"
+    """A bar so far ahead of the clock that it would make every real one late."""
     UNPAIRED = "unpaired"
     """The benchmark never had a return for this bar."""
     OVERFLOW = "overflow"
@@ -41,6 +43,7 @@ class Drop(enum.StrEnum):
 
 QUARANTINED = frozenset(
     {
+        Drop.FUTURE,
         Drop.NOT_FINITE,
         Drop.OUT_OF_RANGE,
         Drop.UNKNOWN_SYMBOL,

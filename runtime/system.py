@@ -39,6 +39,11 @@ _REASON_OF_STATE = {
 }
 
 
+MAX_AHEAD_NS = 24 * 3600 * 10**9
+"""How far ahead of the clock a benchmark may open a bar. Clocks of feeds are wrong by
+time zones at most; one stamp from the far future would make all that follow late."""
+
+
 class SystemStatistics(NamedTuple):
     """What passed through a system so far."""
 
@@ -64,7 +69,7 @@ class System:
     factory
         The actors.
     clock
-        For restart windows.
+        For restart windows, and to tell a stamp from the far future.
     call_later
         For restart backoffs.
     call_soon
@@ -93,6 +98,7 @@ class System:
         turn_budget: int = 20_000,
     ) -> None:
         self.factory = factory
+        self._clock = clock
         self.dispatcher = Dispatcher(turn_budget)
         self.supervisor = Supervisor(
             restart_policy or RestartPolicy(),
@@ -225,6 +231,11 @@ class System:
                     len(table.unknown),
                     table.symbols[table.unknown[0]],
                 )
+        elif (
+            type(message) is BenchmarkReturnObserved
+            and message.ts_event > self._clock.time_ns() + MAX_AHEAD_NS
+        ):
+            self.factory.tally.drop(Drop.FUTURE, message)
         else:
             behavior = self.factory.route(message)
             if behavior is not None:
