@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 100, 1000, 5000])
     parser.add_argument("--ticks", type=int, default=2000, help="over the socket")
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=120)  # a table is no use wrapped
     console.print(machine_line())
     console.print(measure(arguments.sizes, arguments.rounds))
     trips = uvloop.run(socket_round_trips(100, arguments.ticks))
