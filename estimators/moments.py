@@ -22,8 +22,8 @@ exactly 0, which is how a flat benchmark is told from a quiet one.
 
 Error: with ``n`` pairs the relative error of ``CXX`` and ``CYY`` is of order
 ``sqrt(n)`` units in the last place (1e-14 at n = 10,000), that of ``CXY`` the same
-relative to ``sqrt(CXX * CYY)``. The means are good to a unit or two of the last place,
-also where prints of 1e8 cancel, because their sums are compensated.
+relative to ``sqrt(CXX * CYY)``. The sums behind the means are compensated: what is left
+is the rounding of each single deviation from the pivot, however many are added.
 
 Every operation stands here twice: over arrays, and over floats for turns of a few
 rows. They are the same operations in the same order, so they agree to the last bit.

@@ -75,7 +75,7 @@ class BetaUpdated(
     status: Status
     reason: Reason
     revision: Count
-    """How often this bar's update was replaced by a corrected one."""
+    """Corrections applied to the symbol's window since its newest pair."""
     seq: Count
     """Position in the factor's sequence of updates, from 1."""
     ts_init: TimestampNs

@@ -118,7 +118,7 @@ class ActorCell:
             self.state = CellState.STOPPED
             try:
                 self.behavior.on_stop()
-            except Exception:
+            except Exception:  # the actor's failure stops here, and changes nothing
                 logger.exception("actor.stop_failed actor=%s", self.name)
         return self.mailbox.drain()
 

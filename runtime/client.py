@@ -286,7 +286,7 @@ class BetaClient:
                 inbox.raise_error()
                 self._link.raise_if_ended()
                 await inbox.wait()
-        except BaseException:
+        except BaseException:  # also when cancelled: nobody else would unsubscribe
             self._unsubscribe(inbox)
             raise
 

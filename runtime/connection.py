@@ -197,7 +197,7 @@ async def dial(
         )
     try:
         await connection.welcomed
-    except BaseException:
+    except BaseException:  # also when cancelled: nobody else has the connection
         connection.abort()
         raise
     return connection

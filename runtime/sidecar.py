@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import anyio
 
-from ..actors import BetaColumns, BetaFactory, BetaRows, Factor
+from ..actors import BetaColumns, BetaFactory, BetaRows
 from ..messages import AddressInUseError, ConfigError
 from .address import Address
 from .clock import Clock, LiveClock
@@ -83,7 +83,7 @@ async def serve(
     def publish(turn: list[BetaColumns | BetaRows]) -> None:
         server.publish(turn)
 
-    factory = BetaFactory(config.symbols, factors=_factors(config))
+    factory = BetaFactory(config.symbols, factors=config.factors)
     system = System(
         factory,
         clock,
@@ -172,10 +172,6 @@ def run_sidecar(
 def _remove_socket(address: Address) -> None:
     if address.path is not None:
         Path(address.path).unlink(missing_ok=True)
-
-
-def _factors(config: SidecarConfig) -> list[Factor]:
-    return list(config.factors)
 
 
 async def _listen(address: Address, server: Server) -> asyncio.Server:
