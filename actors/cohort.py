@@ -36,10 +36,6 @@ from .rows import BetaRow, BetaRows
 from .standing import Standing
 from .tally import Drop, Tally
 
-SCALAR_ROWS: Final = 12
-"""Up to here rows are cheaper one by one: numpy's fixed cost per commit is about that
-of this many scalar rows."""
-
 WHOLE_PASS_SHARE: Final = 4
 """From a quarter of the rows on, a pass over all of them beats gathering some."""
 
@@ -227,7 +223,7 @@ class Cohort:
         staged = self._staged
         if not staged:
             return
-        if len(staged) <= SCALAR_ROWS:
+        if len(staged) <= self._slab.scalar_rows:
             self._commit_scalars(staged, self._staged_ts_init)
         else:
             self._commit_rows(np.array(staged), np.array(self._staged_ts_init))

@@ -5,16 +5,21 @@ import.
 """
 
 from .amend import AmendableSlab
-from .batch import Estimates, rolling_ols
+from .batch import Estimates, Opening, over_series, rolling_ols
+from .grid import AmendableGrid, Grid
 from .moments import LARGEST, Floats, cells_of
 from .slab import WindowSlab
 
 __all__ = [
     "LARGEST",
+    "AmendableGrid",
     "AmendableSlab",
     "Estimates",
     "Floats",
+    "Grid",
+    "Opening",
     "WindowSlab",
     "cells_of",
+    "over_series",
     "rolling_ols",
 ]

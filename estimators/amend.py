@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from math import isnan, nan
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .grid import AmendableGrid, Rows, usable
 from .moments import (
     FIELDS,
-    LARGEST,
     Floats,
     Scratch,
     add_pair,
@@ -28,51 +27,12 @@ from .moments import (
 )
 from .slab import Segment, WindowSlab
 
-Rows = NDArray[np.intp]
 
-
-class AmendableSlab(WindowSlab):
+class AmendableSlab(WindowSlab, AmendableGrid):
     """A `WindowSlab` whose bars can be filled late, corrected and inserted."""
 
-    def bar_of(self, stamp: int) -> int | None:
-        """Return the window's bar with this stamp, ``None`` when there is none."""
-        at = self._position(stamp)
-        if at <= self.newest and int(self.stamps[at % len(self.stamps)]) == stamp:
-            return at
-        return None
-
-    def n_bars_after(self, stamp: int) -> int:
-        """Return how many bars of the window have a later stamp."""
-        at = self._position(stamp)
-        is_there = self.bar_of(stamp) is not None
-        return self.newest + 1 - at - is_there
-
-    def stamp(self, bar: int) -> int:
-        """Return the stamp of a bar of the window."""
-        return int(self.stamps[bar % len(self.stamps)])
-
-    def rows_of(self, bar: int) -> Rows:
-        """Return the rows with a return in a bar of the window."""
-        return np.flatnonzero(~np.isnan(self._y[bar % len(self.stamps)]))
-
-    def value(self, row: int, bar: int) -> float:
-        """Return a cell of the window; NaN = missing."""
-        return float(self._y[bar % len(self.stamps), row])
-
-    def benchmark_value(self, bar: int) -> float:
-        """Return the benchmark's return of a bar of the window; NaN = missing."""
-        return float(self._x[bar % len(self.stamps)])
-
     def amend(self, row: int, bar: int, value: float) -> None:
-        """Set one cell of the window, empty so far or not.
-
-        Parameters
-        ----------
-        row, bar
-            The cell; the bar is in the window.
-        value
-            Finite, or NaN to take the return out.
-        """
+        """Set one cell of the window, empty so far or not."""
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
@@ -93,15 +53,11 @@ class AmendableSlab(WindowSlab):
 
     def amend_benchmark(self, bar: int, value: float) -> None:
         """Set the benchmark's return of a bar of the window; not finite = missing."""
-        self._x[bar % len(self.stamps)] = value if abs(value) <= LARGEST else nan
+        self._x[bar % len(self.stamps)] = usable(value)
         self._remake(np.arange(self.n_rows))
 
     def insert(self, stamp: int, benchmark_return: float) -> int | None:
-        """Open a bar between two that are there; return its index.
-
-        The bars after it move by one; the oldest may leave the window. ``None`` when
-        the new bar itself is outside the window.
-        """
+        """Open a bar between two that are there; return its index."""
         at = self._position(stamp)
         if at == self.oldest and self._is_sliding:
             return None
@@ -118,18 +74,6 @@ class AmendableSlab(WindowSlab):
             self.advance(kept_stamp, x)
             self.fill(returns)
         return at
-
-    def _position(self, stamp: int) -> int:
-        # The first bar of the window whose stamp is not below this one.
-        low, high = self.oldest, self.newest + 1
-        stamps, capacity = self.stamps, len(self.stamps)
-        while low < high:
-            middle = (low + high) // 2
-            if int(stamps[middle % capacity]) < stamp:
-                low = middle + 1
-            else:
-                high = middle
-        return low
 
     def _remake(self, rows: Rows) -> None:
         # Every set of these rows, from the grid.

@@ -4,25 +4,29 @@ Rule: a batch runs the very windows that the live path runs, so the two agree to
 last bit by construction; there is no second implementation to drift.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .grid import Grid
 from .moments import LARGEST, Floats
-from .ols import (
-    ALPHA,
-    BETA,
-    R_SQUARED,
-    RESIDUAL_STD,
-    STATISTICS,
-    STD_ERROR,
-    T_STAT,
-    alpha_std_error,
-    correlation,
-    solve,
-)
+from .ols import ALL_STATISTICS
 from .slab import WindowSlab
+
+_FIELDS: Final = (
+    "beta",
+    "alpha",
+    "std_error",
+    "t_stat",
+    "r_squared",
+    "residual_std",
+    "alpha_std_error",
+    "correlation",
+)
+"""The statistics by the names of `Estimates`, in the order of `ols`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,18 @@ class Estimates:
     residual_std: Floats
     correlation: Floats
     n_obs: NDArray[np.int64]
+    n_eff: Floats
+    """Effective number of pairs; ``n_obs`` where all have the same weight."""
+
+
+class Opening(NamedTuple):
+    """One bar of the grid, as `Grid.advance` takes it."""
+
+    stamp: int
+    benchmark_return: float
+    """NaN = missing."""
+    resets: bool = False
+    """Whether the window begins anew with this bar."""
 
 
 def rolling_ols(
@@ -64,30 +80,46 @@ def rolling_ols(
     min_observations
         Complete pairs below which a value is undefined.
     """
-    n_bars, n_assets = asset_returns.shape
-    slab = WindowSlab(n_assets, lookback_length, min_observations)
-    usable = np.where(np.abs(asset_returns) <= LARGEST, asset_returns, np.nan)
-    numbers = {
-        field.name: np.empty((n_bars, n_assets))
-        for field in fields(Estimates)
-        if field.name != "n_obs"
-    }
-    n_obs = np.empty((n_bars, n_assets), dtype=np.int64)
-    statistics = np.empty((STATISTICS, n_assets))
-    for bar in range(n_bars):
-        slab.advance(bar, float(benchmark_returns[bar]))
-        slab.fill(usable[bar])
-        n, mean, centred = slab.moments()
-        solve(n, mean, centred, min_observations, statistics)
-        n_obs[bar] = n
-        numbers["beta"][bar] = statistics[BETA]
-        numbers["alpha"][bar] = statistics[ALPHA]
-        numbers["std_error"][bar] = statistics[STD_ERROR]
-        numbers["t_stat"][bar] = statistics[T_STAT]
-        numbers["r_squared"][bar] = statistics[R_SQUARED]
-        numbers["residual_std"][bar] = statistics[RESIDUAL_STD]
-        numbers["alpha_std_error"][bar] = alpha_std_error(
-            n, mean, centred, statistics[RESIDUAL_STD]
-        )
-        numbers["correlation"][bar] = correlation(centred, statistics[BETA])
-    return Estimates(n_obs=n_obs, **numbers)
+    n_assets = asset_returns.shape[1]
+    windows = WindowSlab(n_assets, lookback_length, min_observations)
+    openings = (
+        [Opening(bar, float(benchmark_return))]
+        for bar, benchmark_return in enumerate(benchmark_returns.tolist())
+    )
+    return over_series(windows, asset_returns, openings)
+
+
+def over_series(
+    windows: Grid, asset_returns: Floats, openings: Iterable[Sequence[Opening]]
+) -> Estimates:
+    """Run windows over whole series, and note the estimate at every row.
+
+    Parameters
+    ----------
+    windows
+        Empty ones, of as many rows as there are assets.
+    asset_returns
+        Shape (n_bars, n_assets); not finite or above `LARGEST` = missing.
+    openings
+        For each row the bars that it opens: its own last, after those that the grid
+        has before it. A row without any leaves the windows as they are.
+    """
+    shape = asset_returns.shape
+    returns = np.where(np.abs(asset_returns) <= LARGEST, asset_returns, np.nan)
+    numbers = np.empty((ALL_STATISTICS, *shape))
+    n_obs = np.empty(shape, dtype=np.int64)
+    n_eff = np.empty(shape)
+    for at, opened in enumerate(openings):
+        for opening in opened:
+            if opening.resets:
+                windows.reset()
+            windows.advance(opening.stamp, opening.benchmark_return)
+        if opened:
+            windows.fill(returns[at])
+        n, statistics = windows.estimate(full=True)
+        n_obs[at] = n
+        numbers[:, at] = statistics
+        effective = windows.effective()
+        n_eff[at] = n if effective is None else effective
+    columns = {name: numbers[i] for i, name in enumerate(_FIELDS)}
+    return Estimates(n_obs=n_obs, n_eff=n_eff, **columns)

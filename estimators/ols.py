@@ -34,7 +34,12 @@ T_STAT: Final = 3
 R_SQUARED: Final = 4
 RESIDUAL_STD: Final = 5
 STATISTICS: Final = 6
-"""Numbers per estimate; the constants above are their positions."""
+"""Numbers per published estimate; the constants above are their positions."""
+
+ALPHA_STD_ERROR: Final = 6
+CORRELATION: Final = 7
+ALL_STATISTICS: Final = 8
+"""The same with the two that are not published."""
 
 _DOF: Final = 2.0  # intercept and slope
 
@@ -55,10 +60,11 @@ def solve(
     min_observations
         Rows with fewer pairs get NaN.
     out
-        Filled with the statistics, shape (STATISTICS, n_sets).
+        Filled with the statistics, shape (STATISTICS, n_sets) or
+        (ALL_STATISTICS, n_sets).
     """
     cxx, cxy, cyy = centred
-    beta, alpha, std_error, t_stat, r_squared, residual_std = out
+    beta, alpha, std_error, t_stat, r_squared, residual_std = out[:STATISTICS]
     with np.errstate(divide="ignore", invalid="ignore"):
         np.divide(cxy, cxx, out=beta)
         np.multiply(beta, mean[0], out=alpha)
@@ -77,14 +83,23 @@ def solve(
         np.sqrt(cxx, out=std_error)
         np.divide(residual_std, std_error, out=std_error)
         np.divide(beta, std_error, out=t_stat)
+        if len(out) > STATISTICS:
+            leverage = mean[0] / np.sqrt(cxx)
+            out[ALPHA_STD_ERROR] = residual_std * np.sqrt(1.0 / n + leverage**2)
+            out[CORRELATION] = cxy / (np.sqrt(cxx) * np.sqrt(cyy))
+            np.clip(out[CORRELATION], -1.0, 1.0, out=out[CORRELATION])
     # 0 / 0 has a sign bit on some machines: one NaN, so that bytes can be compared
     flat = cyy == 0.0
     if flat.any():
         np.copyto(out[T_STAT : R_SQUARED + 1], nan, where=flat)
+        np.copyto(out[CORRELATION:], nan, where=flat)
     undefined = n < min_observations
     undefined |= cxx == 0.0
     if undefined.any():
         np.copyto(out, nan, where=undefined)
+    if len(out) > STATISTICS and min_observations <= _DOF:
+        two = n <= _DOF
+        np.copyto(out[ALPHA_STD_ERROR], nan, where=two)
 
 
 def solve_one(
@@ -104,22 +119,3 @@ def solve_one(
     exact_line = copysign(inf, beta) if beta else nan
     t_stat = beta / std_error if std_error else exact_line  # NaN is true
     return beta, alpha, std_error, t_stat, r_squared, residual_std
-
-
-def alpha_std_error(n: Floats, mean: Floats, centred: Floats, std: Floats) -> Floats:
-    """Return the standard error of alpha, given ``residual_std``; shape (n_sets,)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        leverage = mean[0] / np.sqrt(centred[0])
-        result: Floats = std * np.sqrt(1.0 / n + leverage * leverage)
-    result[np.isnan(result)] = nan  # one NaN, as in `solve`
-    return result
-
-
-def correlation(centred: Floats, beta: Floats) -> Floats:
-    """Return the correlation of x and y, NaN where beta is; shape (n_sets,)."""
-    cxx, cxy, cyy = centred
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result: Floats = cxy / (np.sqrt(cxx) * np.sqrt(cyy))
-    np.clip(result, -1.0, 1.0, out=result)
-    result[np.isnan(beta)] = nan
-    return result

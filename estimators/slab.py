@@ -49,16 +49,16 @@ Recognition Letters 13 (1992).
 """
 
 from collections import deque
-from math import isnan, nan
+from math import isnan
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .extent import BarExtent, Extent
+from .grid import Grid, Rows
 from .moments import (
     FIELDS,
-    LARGEST,
     Floats,
     Joined,
     Scratch,
@@ -69,7 +69,7 @@ from .moments import (
     merge_sets,
     recentre,
 )
-from .ols import STATISTICS, solve, solve_one
+from .ols import ALL_STATISTICS, STATISTICS, solve, solve_one
 
 _BACK = 0
 _HEAD = 1
@@ -94,7 +94,7 @@ class Segment(NamedTuple):
 _NO_BARS = Segment(0, 0, -1)
 
 
-class WindowSlab:
+class WindowSlab(Grid):
     """Windows over one grid of bars, one per row.
 
     Parameters
@@ -105,35 +105,17 @@ class WindowSlab:
         How far a window reaches back; an int is a number of bars.
     min_observations
         Complete pairs below which a row's statistics are NaN.
-
-    Notes
-    -----
-    A bar is opened by `advance` with the benchmark's return. Then it takes the
-    assets' returns: a whole column by `fill`, or single ones, written to `cells` as
-    they come and added together by `add` (or by `add_one`, its twin without numpy's
-    fixed cost). A row takes at most one return per bar: its cell is NaN until then,
-    and the caller looks before it writes.
     """
+
+    scalar_rows = 12
+    """Numpy's fixed cost per commit is about that of this many scalar rows."""
 
     def __init__(
         self, n_rows: int, extent: Extent | int, min_observations: int
     ) -> None:
-        self.n_rows = n_rows
         self.extent = BarExtent(extent) if isinstance(extent, int) else extent
+        super().__init__(n_rows, self.extent.capacity)
         self.min_observations = min_observations
-        self.newest = -1
-        """Index of the newest bar since the beginning; -1 before the first."""
-        self.oldest = 0
-        """Index of the window's oldest bar; above ``newest`` while it is empty."""
-
-        # The grid: a ring of bars, indexed by bar modulo its length.
-        capacity = self.extent.capacity
-        self.stamps = np.zeros(capacity, dtype=np.int64)
-        self._x = np.full(capacity, nan)
-        self._y = np.full((capacity, n_rows), nan)
-        self._columns = [cells_of(column) for column in self._y]
-        self.cells = self._columns[-1]
-        """The newest bar's returns, NaN = none yet; write here, then `add`."""
 
         # The sets of pairs, see the theory of operation.
         self._growing = np.zeros((2, FIELDS, n_rows))  # back, head
@@ -149,11 +131,7 @@ class WindowSlab:
         self._nothing = np.zeros((FIELDS, n_rows))
         self._scratch = Scratch(n_rows)
         self._joined = Joined(n_rows)
-        self._statistics = np.zeros((STATISTICS, n_rows))
-        self._everywhere = np.ones(n_rows)
-        self._present = np.zeros(n_rows)
-        self._clean = np.zeros(n_rows)
-        self._absent = np.zeros(n_rows, dtype=np.bool_)
+        self._statistics = np.zeros((ALL_STATISTICS, n_rows))
         self._growing_cells = cells_of(self._growing)
 
     def _begin(self, bar: int) -> None:
@@ -182,42 +160,20 @@ class WindowSlab:
         """Stamp of the window's oldest bar."""
         return int(self.stamps[self.oldest % len(self.stamps)])
 
-    @property
-    def benchmark_return(self) -> float:
-        """The newest bar's benchmark return; NaN = missing."""
-        return float(self._x[self.newest % len(self.stamps)])
-
-    @property
-    def column(self) -> Floats:
-        """`cells` as an array, shape (n_rows,)."""
-        column: Floats = self._y[self.newest % len(self.stamps)]
-        return column
-
     def reset(self) -> None:
         """Forget every bar: the next one begins an empty window."""
         self._begin(self.newest + 1)
 
-    def advance(self, stamp: int, benchmark_return: float) -> None:
-        """Open the next bar; what the extent no longer reaches leaves the window.
+    def window_starts(self, rows: Rows | None = None) -> NDArray[np.int64]:
+        """Return the stamp of the window's oldest bar, shape (1,)."""
+        del rows
+        return np.array([self.window_start])
 
-        Parameters
-        ----------
-        stamp
-            The bar's stamp, int64, above the one before.
-        benchmark_return
-            The benchmark's return over the bar; not finite or above `LARGEST` =
-            missing, so that no pair of this bar is complete.
-        """
+    def advance(self, stamp: int, benchmark_return: float) -> None:
+        """Open the next bar; what the extent no longer reaches leaves the window."""
         bar = self.newest + 1
         n_evicted = self._evict(bar, stamp)
-        if bar - self.oldest >= len(self.stamps):
-            self._make_room()
-        slot = bar % len(self.stamps)
-        self.newest = bar
-        self.stamps[slot] = stamp
-        self._x[slot] = benchmark_return if abs(benchmark_return) <= LARGEST else nan
-        self._y[slot] = nan
-        self.cells = self._columns[slot]
+        self._open(stamp, benchmark_return)
         if not self._is_sliding:
             self._close_while_filling(bar, stamp)
         elif n_evicted:
@@ -253,13 +209,7 @@ class WindowSlab:
             self._walk(max(self.extent.bars_left(n_bars, span), 1))
 
     def fill(self, returns: Floats) -> None:
-        """Add the newest bar's returns of all rows.
-
-        Parameters
-        ----------
-        returns
-            Shape (n_rows,); NaN = no return for this row (now).
-        """
+        """Add the newest bar's returns of all rows."""
         slot = self.newest % len(self.stamps)
         x = self._x[slot]
         complete, y, present = self._split(returns)
@@ -270,14 +220,8 @@ class WindowSlab:
         if not isnan(x):
             add_pairs(self._growing, x, y, present, self._scratch)
 
-    def add(self, rows: NDArray[np.intp]) -> None:
-        """Add the newest bar's returns of some rows, as they stand in `cells`.
-
-        Parameters
-        ----------
-        rows
-            Shape (k,), each row once; their cells are finite.
-        """
+    def add(self, rows: Rows) -> None:
+        """Add the newest bar's returns of some rows, as they stand in `cells`."""
         slot = self.newest % len(self.stamps)
         x = self._x[slot]
         if not isnan(x):
@@ -295,28 +239,20 @@ class WindowSlab:
             add_pair(self._growing_cells, row, n_rows, x, y)
             add_pair(self._growing_cells, row + FIELDS * n_rows, n_rows, x, y)
 
-    def moments(
-        self, rows: NDArray[np.intp] | None = None
-    ) -> tuple[Floats, Floats, Floats]:
+    def moments(self, rows: Rows | None = None) -> tuple[Floats, Floats, Floats]:
         """Return (n, mean, centred) of the windows, see `moments.Joined.join`."""
         front, back = self._front(), self._growing[_BACK]
         if rows is not None:
             front, back = front[:, rows], back[:, rows]
         return self._joined.join(front, back)
 
-    def estimate(self, rows: NDArray[np.intp] | None = None) -> tuple[Floats, Floats]:
-        """Return (n, statistics) of all or some rows.
-
-        Returns
-        -------
-        n
-            Complete pairs per row, shape (k,).
-        statistics
-            Shape (STATISTICS, k), NaN = undefined. Both are views of buffers that the
-            next call overwrites.
-        """
+    def estimate(
+        self, rows: Rows | None = None, *, full: bool = False
+    ) -> tuple[Floats, Floats]:
+        """Return (n, statistics) of all or some rows."""
         n, mean, centred = self.moments(rows)
-        statistics = self._statistics[:, : n.shape[0]]
+        n_statistics = ALL_STATISTICS if full else STATISTICS
+        statistics = self._statistics[:n_statistics, : n.shape[0]]
         solve(n, mean, centred, self.min_observations, statistics)
         return n, statistics
 
@@ -328,16 +264,6 @@ class WindowSlab:
             self._front()[:, row].tolist(), self._growing[_BACK, :, row].tolist()
         )
         return joined[0], solve_one(joined, self.min_observations)
-
-    def _split(self, returns: Floats) -> tuple[bool, Floats, Floats]:
-        # (all present?, values with 0 where absent, 1.0 where present)
-        np.isnan(returns, out=self._absent)
-        if not self._absent.any():
-            return True, returns, self._everywhere
-        np.copyto(self._clean, returns)
-        self._clean[self._absent] = 0.0
-        np.subtract(1.0, self._absent, out=self._present)
-        return False, self._clean, self._present
 
     def _front(self) -> Floats:
         if not self._is_sliding:  # all is in the back
@@ -394,19 +320,6 @@ class WindowSlab:
             shape = (stretch.n_bars, FIELDS, self.n_rows)
             self._suffixes[unused] = np.zeros(shape)
         self._suffixes[unused][stretch.n_bars - 1] = 0.0
-
-    def _make_room(self) -> None:
-        # Twice the bars; each keeps its index, so it moves to another place.
-        old = len(self.stamps)
-        bars = np.arange(self.oldest, self.newest + 1)
-        stamps, x, y = self.stamps, self._x, self._y
-        self.stamps = np.zeros(2 * old, dtype=np.int64)
-        self._x = np.full(2 * old, nan)
-        self._y = np.full((2 * old, self.n_rows), nan)
-        self.stamps[bars % (2 * old)] = stamps[bars % old]
-        self._x[bars % (2 * old)] = x[bars % old]
-        self._y[bars % (2 * old)] = y[bars % old]
-        self._columns = [cells_of(column) for column in self._y]
 
     def _walk(self, turns: int) -> None:
         # Do this turn's share of preparing the next stretch's suffixes.

@@ -27,6 +27,7 @@ from beta_factory.actors import (
 )
 from beta_factory.actors.publisher import BetaPublisher
 from beta_factory.actors.tables import SymbolTables
+from beta_factory.estimators import WindowSlab
 from beta_factory.messages import (
     BenchmarkReturnObserved,
     BetaUpdated,
@@ -303,19 +304,19 @@ def arrivals(draw: st.DrawFn, market: Market) -> Turns:
 class Paths:
     """Which of the paths through a cohort that must not matter are taken."""
 
-    scalar_rows: int = cohort.SCALAR_ROWS
+    scalar_rows: int = WindowSlab.scalar_rows
     small_frame: int = cohort.SMALL_FRAME
     whole_pass_share: int = cohort.WHOLE_PASS_SHARE
 
     @contextmanager
     def taken(self) -> Generator[None, None, None]:
         """Choose them for the time being."""
-        with mock.patch.multiple(
+        shares = mock.patch.multiple(
             cohort,
-            SCALAR_ROWS=self.scalar_rows,
             SMALL_FRAME=self.small_frame,
             WHOLE_PASS_SHARE=self.whole_pass_share,
-        ):
+        )
+        with shares, mock.patch.object(WindowSlab, "scalar_rows", self.scalar_rows):
             yield
 
 

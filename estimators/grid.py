@@ -1,0 +1,264 @@
+"""The grid of bars that every kind of window is filled from.
+
+Rule: a symbol is a row, a bar is a column, a missing return is a missing cell. The grid
+keeps the newest bars in a ring, in the order of their stamps, and knows nothing of
+sums: what a bar does to a window is the business of the classes that extend it.
+"""
+
+from abc import ABC, abstractmethod
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .moments import LARGEST, Floats, cells_of
+
+Rows = NDArray[np.intp]
+
+
+class Grid(ABC):
+    """Bars of one benchmark and many rows, and the windows that end at the newest.
+
+    Parameters
+    ----------
+    n_rows
+        Number of rows (symbols).
+    capacity
+        Bars to make room for at first; more come as they are needed.
+
+    Notes
+    -----
+    A bar is opened by `advance` with the benchmark's return. Then it takes the
+    assets' returns: a whole column by `fill`, or single ones, written to `cells` as
+    they come and added together by `add` (or by `add_one`, its twin without numpy's
+    fixed cost). A row takes at most one return per bar: its cell is NaN until then,
+    and the caller looks before it writes.
+    """
+
+    scalar_rows: int
+    """Up to here rows are cheaper one by one than together."""
+
+    def __init__(self, n_rows: int, capacity: int) -> None:
+        self.n_rows = n_rows
+        self.newest = -1
+        """Index of the newest bar since the beginning; -1 before the first."""
+        self.oldest = 0
+        """Index of the oldest bar kept; above ``newest`` while there is none."""
+        # A ring of bars, indexed by bar modulo its length.
+        self.stamps = np.zeros(capacity, dtype=np.int64)
+        self._x = np.full(capacity, nan)
+        self._y = np.full((capacity, n_rows), nan)
+        self._columns = [cells_of(column) for column in self._y]
+        self.cells = self._columns[-1]
+        """The newest bar's returns, NaN = none yet; write here, then `add`."""
+        self._everywhere = np.ones(n_rows)
+        self._present = np.zeros(n_rows)
+        self._clean = np.zeros(n_rows)
+        self._absent = np.zeros(n_rows, dtype=np.bool_)
+
+    @abstractmethod
+    def advance(self, stamp: int, benchmark_return: float) -> None:
+        """Open the next bar; what the window no longer reaches leaves it.
+
+        Parameters
+        ----------
+        stamp
+            The bar's stamp, int64, above the one before.
+        benchmark_return
+            The benchmark's return over the bar; not finite or above `LARGEST` =
+            missing, so that no pair of this bar is complete.
+        """
+
+    @abstractmethod
+    def fill(self, returns: Floats) -> None:
+        """Add the newest bar's returns of all rows.
+
+        Parameters
+        ----------
+        returns
+            Shape (n_rows,); NaN = no return for this row (now).
+        """
+
+    @abstractmethod
+    def add(self, rows: Rows) -> None:
+        """Add the newest bar's returns of some rows, as they stand in `cells`.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,), each row once; their cells are finite.
+        """
+
+    @abstractmethod
+    def add_one(self, row: int) -> None:
+        """Add the newest bar's return of one row: `add` over floats."""
+
+    @abstractmethod
+    def estimate(
+        self, rows: Rows | None = None, *, full: bool = False
+    ) -> tuple[Floats, Floats]:
+        """Return (n, statistics) of all or some rows.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,); ``None`` = all.
+        full
+            Whether to compute the statistics that are not published, too.
+
+        Returns
+        -------
+        n
+            Complete pairs per row, shape (k,).
+        statistics
+            Shape (STATISTICS, k), or (ALL_STATISTICS, k) when full; see `ols`. NaN =
+            undefined. Both are views of buffers that the next call overwrites.
+        """
+
+    @abstractmethod
+    def estimate_one(
+        self, row: int
+    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+        """Return (n, statistics) of one row: `estimate` over floats."""
+
+    @abstractmethod
+    def window_starts(self, rows: Rows | None = None) -> NDArray[np.int64]:
+        """Return the stamp of the oldest bar in each row's window.
+
+        Shape (k,), or (1,) where one value holds for every row.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget every bar: the next one begins an empty window."""
+
+    def effective(self, rows: Rows | None = None) -> Floats | None:
+        """Return the effective number of pairs, shape (k,).
+
+        ``None`` where every pair has the same weight.
+        """
+        del rows
+
+    @property
+    def benchmark_return(self) -> float:
+        """The newest bar's benchmark return; NaN = missing."""
+        return float(self._x[self.newest % len(self.stamps)])
+
+    @property
+    def column(self) -> Floats:
+        """`cells` as an array, shape (n_rows,)."""
+        column: Floats = self._y[self.newest % len(self.stamps)]
+        return column
+
+    def bar_of(self, stamp: int) -> int | None:
+        """Return the bar with this stamp, ``None`` when none is kept."""
+        at = self._position(stamp)
+        if at <= self.newest and int(self.stamps[at % len(self.stamps)]) == stamp:
+            return at
+        return None
+
+    def n_bars_after(self, stamp: int) -> int:
+        """Return how many of the bars that are kept have a later stamp."""
+        at = self._position(stamp)
+        is_there = self.bar_of(stamp) is not None
+        return self.newest + 1 - at - is_there
+
+    def stamp(self, bar: int) -> int:
+        """Return the stamp of a bar that is kept."""
+        return int(self.stamps[bar % len(self.stamps)])
+
+    def rows_of(self, bar: int) -> Rows:
+        """Return the rows with a return in a bar that is kept."""
+        return np.flatnonzero(~np.isnan(self._y[bar % len(self.stamps)]))
+
+    def value(self, row: int, bar: int) -> float:
+        """Return a cell of a bar that is kept; NaN = missing."""
+        return float(self._y[bar % len(self.stamps), row])
+
+    def benchmark_value(self, bar: int) -> float:
+        """Return the benchmark's return of a bar that is kept; NaN = missing."""
+        return float(self._x[bar % len(self.stamps)])
+
+    def _open(self, stamp: int, benchmark_return: float) -> None:
+        # The next bar, empty; there must be room for it.
+        bar = self.newest + 1
+        if bar - self.oldest >= len(self.stamps):
+            self._make_room()
+        slot = bar % len(self.stamps)
+        self.newest = bar
+        self.stamps[slot] = stamp
+        self._x[slot] = usable(benchmark_return)
+        self._y[slot] = nan
+        self.cells = self._columns[slot]
+
+    def _position(self, stamp: int) -> int:
+        # The first bar that is kept whose stamp is not below this one.
+        low, high = self.oldest, self.newest + 1
+        stamps, capacity = self.stamps, len(self.stamps)
+        while low < high:
+            middle = (low + high) // 2
+            if int(stamps[middle % capacity]) < stamp:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _make_room(self) -> None:
+        # Twice the bars; each keeps its index, so it moves to another place.
+        old = len(self.stamps)
+        bars = np.arange(self.oldest, self.newest + 1)
+        stamps, x, y = self.stamps, self._x, self._y
+        self.stamps = np.zeros(2 * old, dtype=np.int64)
+        self._x = np.full(2 * old, nan)
+        self._y = np.full((2 * old, self.n_rows), nan)
+        self.stamps[bars % (2 * old)] = stamps[bars % old]
+        self._x[bars % (2 * old)] = x[bars % old]
+        self._y[bars % (2 * old)] = y[bars % old]
+        self._columns = [cells_of(column) for column in self._y]
+
+    def _split(self, returns: Floats) -> tuple[bool, Floats, Floats]:
+        # (all present?, values with 0 where absent, 1.0 where present)
+        np.isnan(returns, out=self._absent)
+        if not self._absent.any():
+            return True, returns, self._everywhere
+        np.copyto(self._clean, returns)
+        self._clean[self._absent] = 0.0
+        np.subtract(1.0, self._absent, out=self._present)
+        return False, self._clean, self._present
+
+
+class AmendableGrid(Grid):
+    """A grid whose bars can be filled late, corrected and inserted."""
+
+    @abstractmethod
+    def amend(self, row: int, bar: int, value: float) -> None:
+        """Set one cell of a bar that is kept, empty so far or not.
+
+        Parameters
+        ----------
+        row, bar
+            The cell.
+        value
+            Finite, or NaN to take the return out.
+        """
+
+    @abstractmethod
+    def amend_column(self, bar: int, returns: Floats) -> None:
+        """Set every cell of a bar for which there is a return, NaN = none."""
+
+    @abstractmethod
+    def amend_benchmark(self, bar: int, value: float) -> None:
+        """Set the benchmark's return of a bar that is kept; not finite = missing."""
+
+    @abstractmethod
+    def insert(self, stamp: int, benchmark_return: float) -> int | None:
+        """Open a bar between two that are there; return its index.
+
+        The bars after it move by one; the oldest may leave the window. ``None`` when
+        the new bar itself is outside the window.
+        """
+
+
+def usable(value: float) -> float:
+    """Return a return, or NaN where it is none: not finite, or above `LARGEST`."""
+    return value if abs(value) <= LARGEST else nan
