@@ -1,15 +1,19 @@
 """Market betas of whole series at once: the live windows over aligned arrays."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..estimators import LARGEST, rolling_ols
+from ..estimators import LARGEST, Estimates, Opening, over_series
 from ..messages import InvalidReturnsError, Status
 from .config import MarketBetaConfig
+from .openings import Openings
 from .status import classify
+from .windows import windows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class BetaSeries:
     residual_std: NDArray[np.float64]
     correlation: NDArray[np.float64]
     n_obs: NDArray[np.int64]
+    n_eff: NDArray[np.float64]
+    """Effective number of pairs; ``n_obs`` where all have the same weight."""
     status: NDArray[np.uint8]
     """`Status` codes."""
 
@@ -39,6 +45,8 @@ def compute_market_beta(
     benchmark_returns: ArrayLike,
     config: MarketBetaConfig | None = None,
     timestamps: ArrayLike | None = None,
+    *,
+    session_opens: ArrayLike = (),
 ) -> dict[str, BetaSeries]:
     """Compute every asset's rolling market beta over aligned bars.
 
@@ -52,6 +60,9 @@ def compute_market_beta(
         The window; by default ``MarketBetaConfig()``.
     timestamps
         1-D strictly increasing int64 nanoseconds, or datetime64; by default 0, 1, 2...
+        Windows of time, sessions and a ``bar_interval`` go by them.
+    session_opens
+        Stamps at which a session opens, where no calendar says so; in any order.
 
     Returns
     -------
@@ -62,7 +73,8 @@ def compute_market_beta(
     Raises
     ------
     InvalidReturnsError
-        When an array is not 1-D numbers or its length differs from the benchmark's.
+        When an array is not 1-D numbers or its length differs from the benchmark's; or
+        when the model goes by stamps and there are no ``timestamps``.
 
     Examples
     --------
@@ -83,14 +95,18 @@ def compute_market_beta(
         for symbol, returns in asset_returns_by_symbol.items()
     ]
     assets = np.column_stack(columns) if columns else np.empty((n_bars, 0))
-    estimates = rolling_ols(
-        assets,
-        benchmark,
-        lookback_length=config.lookback_length,
-        min_observations=config.min_observations,
-    )
-    paired = (np.abs(assets) <= LARGEST) & (np.abs(benchmark) <= LARGEST)[:, None]
-    status = _statuses(estimates.n_obs, estimates.beta, paired, config)
+    if timestamps is None and _goes_by_stamps(config):
+        raise InvalidReturnsError(
+            "timestamps",
+            "are needed by this window, bar_interval, calendar or stale_after",
+        )
+    opened = _opened(config, benchmark, stamps, _stamps_of_opens(session_opens))
+    windows = windows_of(config, assets.shape[1])
+    estimates = over_series(windows, assets, opened)
+    present = [isfinite(row[-1].benchmark_return) for row in opened]
+    paired = (np.abs(assets) <= LARGEST) & np.array(present, dtype=np.bool_)[:, None]
+    bars = np.cumsum([len(row) for row in opened])
+    status = _statuses(estimates, paired, bars, stamps, config)
     return {
         symbol: BetaSeries(
             timestamps=stamps,
@@ -103,6 +119,7 @@ def compute_market_beta(
             residual_std=estimates.residual_std[:, i],
             correlation=estimates.correlation[:, i],
             n_obs=estimates.n_obs[:, i],
+            n_eff=estimates.n_eff[:, i],
             status=status[:, i],
         )
         for i, symbol in enumerate(asset_returns_by_symbol)
@@ -148,23 +165,69 @@ def _stamps(timestamps: ArrayLike | None, n_bars: int) -> NDArray[np.int64]:
     return stamps
 
 
+def _goes_by_stamps(config: MarketBetaConfig) -> bool:
+    return (
+        config.window in ("time", "session")
+        or config.bar_interval is not None
+        or config.calendar is not None
+        or config.stale_ns is not None
+    )
+
+
+def _opened(
+    config: MarketBetaConfig,
+    benchmark: NDArray[np.float64],
+    stamps: NDArray[np.int64],
+    session_opens: list[int],
+) -> list[list[Opening]]:
+    # The bars that each row opens, by the rule of the live path.
+    openings = Openings(config)
+    usable = np.where(np.abs(benchmark) <= LARGEST, benchmark, np.nan)
+    opens = deque(session_opens)
+    opened: list[list[Opening]] = []
+    for stamp, benchmark_return in zip(stamps.tolist(), usable.tolist(), strict=True):
+        while opens and opens[0] < stamp:
+            openings.open_session(opens.popleft())
+        opened.append(openings.next(stamp, benchmark_return))
+    return opened
+
+
+def _stamps_of_opens(session_opens: ArrayLike) -> list[int]:
+    array = np.asarray(session_opens)
+    if array.dtype.kind == "M":
+        array = array.astype("datetime64[ns]")
+    if array.size and (array.ndim != 1 or array.dtype.kind not in "iuM"):
+        raise InvalidReturnsError(
+            "session_opens", f"must be 1-D integers or datetime64, were {array.dtype}"
+        )
+    stamps: list[int] = np.sort(array.astype(np.int64)).tolist()
+    return stamps
+
+
 def _statuses(
-    n_obs: NDArray[np.int64],
-    beta: NDArray[np.float64],
+    estimates: Estimates,
     paired: NDArray[np.bool_],
+    bars: NDArray[np.int64],
+    stamps: NDArray[np.int64],
     config: MarketBetaConfig,
 ) -> NDArray[np.uint8]:
-    # Bar by bar by the live rule, then the silence of rows without a pair.
+    # Row by row by the live rule, then the silence of assets without a pair.
+    beta = estimates.beta
     n_bars, n_assets = beta.shape
-    rows = np.arange(n_assets, dtype=np.intp)
+    every = np.arange(n_assets, dtype=np.intp)
     was_warm = np.zeros(n_assets, dtype=np.bool_)
-    last_pair = np.full(n_assets, -1)
+    # Silence counts in bars of the grid, or in time.
+    clock = bars if config.stale_bars is not None else stamps
+    bound = config.stale_bars or config.stale_ns or 0
+    never = np.iinfo(np.int64).max
+    last_pair = np.full(n_assets, never)
     status = np.zeros((n_bars, n_assets), dtype=np.uint8)
     for bar in range(n_bars):
         status[bar], _ = classify(
-            n_obs[bar], beta[bar], config.min_observations, was_warm, rows
+            estimates.n_obs[bar], beta[bar], config.min_observations, was_warm, every
         )
-        last_pair[paired[bar]] = bar
-        silent = (last_pair >= 0) & (bar - last_pair >= config.stale_bars)
+        now = int(clock[bar])
+        last_pair[paired[bar]] = now
+        silent = (last_pair != never) & (now - last_pair >= bound)
         status[bar, silent] = Status.STALE
     return status

@@ -1,6 +1,13 @@
 """The broadcaster of one benchmark: its return opens the bar for every actor."""
 
-from ..messages import BenchmarkReturnObserved, Message
+from math import nan
+
+from ..messages import (
+    BenchmarkReturnMissed,
+    BenchmarkReturnObserved,
+    Message,
+    SessionOpened,
+)
 from .behavior import Outgoing
 from .cohort import Cohort
 from .tally import Tally, refuse
@@ -27,24 +34,42 @@ class BenchmarkBroadcaster:
         self._tally = tally
 
     def receive(self, message: Message) -> Outgoing:
-        """Open the bar of a `BenchmarkReturnObserved` in every cohort."""
-        if type(message) is not BenchmarkReturnObserved:
+        """Open the bar of a benchmark return, observed or missed, in every cohort.
+
+        Or pass on that a session opens.
+        """
+        if type(message) is BenchmarkReturnObserved:
+            unusable = refuse(message.period_return)
+            if unusable is not None:
+                self._tally.drop(unusable, message)
+                return ()
+            self._open_bar(message, message.period_return)
+        elif type(message) is BenchmarkReturnMissed:
+            self._open_bar(message, nan)
+        elif type(message) is SessionOpened:
+            for cohort in self._cohorts:
+                reason = cohort.open_session(message.ts_event, message.ts_init)
+                if reason is not None:
+                    self._tally.drop(reason, message)
+        else:
             msg = (
                 f"{self.name} takes BenchmarkReturnObserved, "
                 f"was {type(message).__name__}"
             )
             raise TypeError(msg)
-        unusable = refuse(message.period_return)
-        if unusable is not None:
-            self._tally.drop(unusable, message)
-            return ()
+        return ()
+
+    def _open_bar(
+        self,
+        message: BenchmarkReturnObserved | BenchmarkReturnMissed,
+        benchmark_return: float,
+    ) -> None:
         for cohort in self._cohorts:
             reason = cohort.open_bar(
-                message.ts_event, message.period_return, message.ts_init
+                message.ts_event, benchmark_return, message.ts_init
             )
             if reason is not None:
                 self._tally.drop(reason, message)
-        return ()
 
     def on_start(self) -> None:
         """Nothing to prepare."""

@@ -27,14 +27,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import AmendableSlab
+from ..estimators import Opening
 from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
+from .openings import Openings
 from .pending import PendingBars
 from .rows import BetaRow, BetaRows
 from .standing import Standing
 from .tally import Drop, Tally
+from .windows import windows_of
 
 WHOLE_PASS_SHARE: Final = 4
 """From a quarter of the rows on, a pass over all of them beats gathering some."""
@@ -77,9 +79,10 @@ class Cohort:
         self.n_pairs = 0
         """Pairs completed so far."""
         model = factor.model
-        self._slab = AmendableSlab(
-            n_rows, model.lookback_length, model.min_observations
-        )
+        self._slab = windows_of(model, n_rows)
+        self._openings = Openings(model)
+        self._paired_stamp = -1  # of the newest bar while it completes pairs, else -1
+        self._tally = tally
         self._lateness = model.allowed_lateness
         self._cells = self._slab.cells
         self._pending = PendingBars(n_rows, max_pending_bars, tally)
@@ -122,13 +125,45 @@ class Cohort:
         if ts_event <= self.ts_event:
             return self._open_late(ts_event, benchmark_return, ts_init)
         self.commit()
-        self._emit_status(self._standing.fallen_silent(self._slab.newest))
-        self._slab.advance(ts_event, benchmark_return)
-        self._cells = self._slab.cells
-        self.ts_event = ts_event
-        waiting = self._pending.open(ts_event, self._oldest_open)
-        if waiting is not None:
-            self._commit_column(waiting, np.array([ts_init]))
+        for opening in self._openings.next(ts_event, benchmark_return):
+            self._advance(opening, ts_init)
+        return None
+
+    def open_session(self, ts_event: int, ts_init: int) -> Drop | None:
+        """Note that a session opens: the bars with a later stamp belong to it.
+
+        Parameters
+        ----------
+        ts_event
+            When it opens.
+        ts_init
+            As in `open_bar`.
+
+        Returns
+        -------
+        Drop or None
+            Why it was dropped, if it was.
+        """
+        slab, openings = self._slab, self._openings
+        self.commit()
+        openings.open_session(ts_event)
+        n_after = slab.n_bars_after(ts_event)
+        if not n_after:
+            return None
+        if n_after > self._lateness:
+            return Drop.LATE
+        # Its bars were taken for the session before: the past changes.
+        first = slab.newest - n_after + 1
+        openings.floor = max(openings.floor, ts_event)
+        openings.open_session(-1)
+        if openings.withholds_nights:
+            openings.withhold(slab.stamp(first), slab.benchmark_value(first))
+            slab.amend_benchmark(first, nan)
+            self._paired_stamp = -1 if first == slab.newest else self._paired_stamp
+        if openings.resets:
+            slab.restart(first)
+        self._cells = slab.cells
+        self._emit_status(self._standing.known(), ts_init)
         return None
 
     def stage(
@@ -143,7 +178,7 @@ class Cohort:
         ts_event, period_return, ts_init
             As in `ReturnObserved`; the return is finite.
         """
-        if ts_event == self.ts_event:
+        if ts_event == self._paired_stamp:
             cell = self._cells[row]
             if cell != cell:  # noqa: PLR0124 - NaN: no return for this bar yet
                 self._cells[row] = period_return
@@ -151,12 +186,12 @@ class Cohort:
                 self._staged_ts_init.append(ts_init)
                 return None
             return self._amend(row, self._slab.newest, period_return, ts_init)
-        if ts_event < self.ts_event:
-            if not self._lateness or self._slab.n_bars_after(ts_event) > self._lateness:
-                return Drop.LATE
-            there = self._slab.bar_of(ts_event)
-            if there is not None:
-                return self._amend(row, there, period_return, ts_init)
+        if ts_event <= self.ts_event:
+            return self._stage_late(row, ts_event, period_return, ts_init)
+        return self._wait(row, ts_event, period_return)
+
+    def _wait(self, row: int, ts_event: int, period_return: float) -> Drop | None:
+        # For the benchmark to open the bar.
         bar = self._pending.bar(ts_event)
         if bar is None:
             return Drop.UNPAIRED
@@ -188,12 +223,12 @@ class Cohort:
         list of (position, reason)
             What was dropped, by position in ``rows``.
         """
-        if len(rows) <= SMALL_FRAME or ts_event < self.ts_event:
+        is_open = ts_event == self._paired_stamp
+        if len(rows) <= SMALL_FRAME or (ts_event <= self.ts_event and not is_open):
             return self._stage_each(rows, ts_event, returns, ts_init)
         present = ~np.isnan(returns)
         if not present.any():
             return []
-        is_open = ts_event == self.ts_event
         if is_open:
             column = self._slab.column
         else:
@@ -247,11 +282,74 @@ class Cohort:
         if self.n_bars:
             self._emit_status(np.array([row]))
 
+    def advance_clock(self, now_ns: int) -> None:
+        """Tell the time: rows without a pair for too long become stale."""
+        self.commit()
+        self._emit_status(self._standing.fallen_silent_by(now_ns))
+
+    def forget(self, row: int) -> None:
+        """Empty one row's window, as if its symbol had never had a return."""
+        self.commit()
+        self._slab.forget(row)
+        self._standing.forget(row)
+
     @property
     def _oldest_open(self) -> int:
         # Stamp of the oldest bar that may still be amended; all, while there are few.
         bar = self._slab.newest - self._lateness
         return self._slab.stamp(bar) if bar >= self._slab.oldest else 0
+
+    def _advance(self, opening: Opening, ts_init: int) -> None:
+        # The next bar of the grid, and the pairs that wait for it.
+        slab = self._slab
+        self._emit_status(self._standing.fallen_silent(slab.newest))
+        self._count_unpaired(slab.newest - self._lateness)
+        if opening.resets:
+            slab.reset()
+        slab.advance(opening.stamp, opening.benchmark_return)
+        self._cells = slab.cells
+        self.ts_event = opening.stamp
+        is_missing = isnan(opening.benchmark_return)
+        self._paired_stamp = -1 if is_missing else opening.stamp
+        waiting = self._pending.open(opening.stamp, self._oldest_open)
+        if waiting is None:
+            return
+        if not is_missing:
+            self._commit_column(waiting, np.array([ts_init]))
+        elif self._lateness:
+            slab.fill(waiting)  # its benchmark may come late
+        else:
+            self._drop_unpaired(opening.stamp, waiting)
+
+    def _count_unpaired(self, bar: int) -> None:
+        # A bar without a benchmark return that it is too late for now.
+        slab = self._slab
+        if self._lateness and bar >= slab.oldest and isnan(slab.benchmark_value(bar)):
+            self._drop_unpaired(slab.stamp(bar), slab.returns_of(bar))
+
+    def _drop_unpaired(self, stamp: int, returns: NDArray[np.float64]) -> None:
+        reason = Drop.UNPAIRED
+        if stamp in self._openings.withheld:
+            reason = Drop.OVERNIGHT
+        self._tally.drop(reason, count=int(np.count_nonzero(~np.isnan(returns))))
+
+    def _stage_late(
+        self, row: int, ts_event: int, period_return: float, ts_init: int
+    ) -> Drop | None:
+        # A return for a bar that the benchmark has left behind, or did not have.
+        slab = self._slab
+        is_newest = ts_event == self.ts_event
+        if not self._lateness and is_newest:
+            withheld = ts_event in self._openings.withheld
+            return Drop.OVERNIGHT if withheld else Drop.UNPAIRED
+        if not self._lateness or slab.n_bars_after(ts_event) > self._lateness:
+            return Drop.LATE
+        bar = slab.bar_of(ts_event)
+        if bar is not None:
+            return self._amend(row, bar, period_return, ts_init)
+        if ts_event <= self._openings.floor and self._openings.resets:
+            return Drop.LATE
+        return self._wait(row, ts_event, period_return)
 
     def _amend(
         self, row: int, bar: int, period_return: float, ts_init: int
@@ -266,6 +364,8 @@ class Cohort:
             return Drop.CONFLICT
         self.commit()
         slab.amend(row, bar, period_return)
+        if isnan(slab.benchmark_value(bar)):
+            return None  # no pair: it waits in its cell
         rows = np.array([row])
         self._standing.amended(rows, bar, is_correction=is_correction)
         self.n_pairs += not is_correction
@@ -276,34 +376,65 @@ class Cohort:
         self, ts_event: int, benchmark_return: float, ts_init: int
     ) -> Drop | None:
         # A benchmark return for the open bar or an older one: late, or another value.
-        slab = self._slab
+        slab, openings = self._slab, self._openings
         if slab.n_bars_after(ts_event) > self._lateness:
             return Drop.LATE
+        if openings.resets and ts_event <= openings.floor:
+            return Drop.LATE
         bar = slab.bar_of(ts_event)
+        withheld = openings.withheld.get(ts_event)
         held = nan if bar is None else slab.benchmark_value(bar)
-        if held == benchmark_return:
+        if withheld is not None:
+            held = withheld
+        if held == benchmark_return or (bar is not None and isnan(benchmark_return)):
             return Drop.DUPLICATE
         if not self._lateness:
             return Drop.CONFLICT
         self.commit()
-        is_correction = bar is not None
-        if bar is not None:
-            slab.amend_benchmark(bar, benchmark_return)
-            rows = slab.rows_of(bar)
-        else:
-            bar = slab.insert(ts_event, benchmark_return)
-            if bar is None:
-                return Drop.LATE
-            self._cells = slab.cells
-            self._standing.inserted(bar)
-            waiting = self._pending.open(ts_event, self._oldest_open)
-            if waiting is not None:
-                slab.amend_column(bar, waiting)
-            rows = slab.rows_of(bar)
-            self.n_pairs += len(rows)
-        self._standing.amended(rows, bar, is_correction=is_correction)
-        self._emit_status(rows, ts_init)
+        if withheld is not None:
+            openings.withheld[ts_event] = benchmark_return
+            return None
+        if bar is None:
+            return self._insert(ts_event, benchmark_return, ts_init)
+        slab.amend_benchmark(bar, benchmark_return)
+        self._settle(bar, ts_init, is_correction=not isnan(held))
         return None
+
+    def _insert(
+        self, ts_event: int, benchmark_return: float, ts_init: int
+    ) -> Drop | None:
+        # A bar between two that are there.
+        slab, openings = self._slab, self._openings
+        bar = slab.insert(ts_event, benchmark_return)
+        if bar is None:
+            return Drop.LATE
+        self._standing.inserted(bar)
+        waiting = self._pending.open(ts_event, self._oldest_open)
+        if waiting is not None:
+            slab.amend_column(bar, waiting)
+        after = slab.stamp(bar + 1)
+        if after in openings.withheld and ts_event > openings.floor:
+            # The session's first bar came late: the one after it has no night in it.
+            second = openings.withheld.pop(after)
+            openings.withhold(ts_event, benchmark_return)
+            slab.amend_benchmark(bar, nan)
+            slab.amend_benchmark(bar + 1, second)
+            bar += 1
+        self._cells = slab.cells
+        self._settle(bar, ts_init, is_correction=False)
+        return None
+
+    def _settle(self, bar: int, ts_init: int, *, is_correction: bool) -> None:
+        # A bar's benchmark return has come late, or changed.
+        slab = self._slab
+        if bar == slab.newest and not isnan(slab.benchmark_value(bar)):
+            self._paired_stamp = self.ts_event
+        rows = slab.rows_of(bar)
+        if isnan(slab.benchmark_value(bar)):
+            rows = rows[:0]
+        self._standing.amended(rows, bar, is_correction=is_correction)
+        self.n_pairs += 0 if is_correction else len(rows)
+        self._emit_status(rows, ts_init)
 
     def _stage_each(
         self, rows: Rows, ts_event: int, returns: NDArray[np.float64], ts_init: int
@@ -366,7 +497,7 @@ class Cohort:
                 benchmark=self.factor.benchmark,
                 symbols=self.symbols,
                 ts_event=self.ts_event,
-                window_start=slab.window_start,
+                window_start=int(slab.window_starts()[0]),
                 updates=updates,
             )
         )
@@ -407,12 +538,13 @@ class Cohort:
                 ts_event=self.ts_event,
                 numbers=numbers.copy(),
                 n_obs=n.astype(np.int32),
-                window_start=np.array([self._slab.window_start]),
+                window_start=self._slab.window_starts(rows),
                 status=status,
                 reason=reason,
                 revision=standing.revision[rows],
                 ts_init=ts_inits,
                 seq=_UNPUBLISHED,
+                n_eff=self._slab.effective(rows),
             )
         )
 

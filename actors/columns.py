@@ -53,6 +53,8 @@ class BetaColumns:
     """Shape (k,); 0 until published."""
     conflated: NDArray[np.int32] | None = None
     """Updates folded into each row for one slow subscriber; ``None`` = none."""
+    n_eff: NDArray[np.float64] | None = None
+    """Effective numbers of pairs, NaN = undefined; ``None`` = ``n_obs``."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,6 +79,7 @@ class BetaColumns:
             ts_init=_shared(self.ts_init, keep),
             seq=self.seq[keep],
             conflated=None if self.conflated is None else self.conflated[keep],
+            n_eff=None if self.n_eff is None else self.n_eff[keep],
         )
 
     def as_rows(self) -> list[BetaUpdated]:
@@ -90,6 +93,9 @@ class BetaColumns:
         reasons = [_REASON[code] for code in codes]
         ts_event = self.ts_event
         conflated = [0] * k if self.conflated is None else self.conflated.tolist()
+        n_eff: list[float | None] = [None] * k
+        if self.n_eff is not None:
+            n_eff = [_number(value) for value in self.n_eff.tolist()]
         numbers: list[list[float | None]] = self.numbers.T.tolist()
         for column in np.flatnonzero(np.isnan(self.numbers).any(axis=0)).tolist():
             numbers[column] = [_number(value) for value in self.numbers[:, column]]
@@ -113,6 +119,7 @@ class BetaColumns:
                 seq=seq,
                 ts_init=ts_init,
                 conflated=folded,
+                n_eff=effective,
             )
             for (
                 symbol,
@@ -125,6 +132,7 @@ class BetaColumns:
                 seq,
                 ts_init,
                 folded,
+                effective,
             ) in zip(
                 [symbols[row] for row in rows],
                 numbers,
@@ -136,6 +144,7 @@ class BetaColumns:
                 self.seq.tolist(),
                 _spread(self.ts_init, k),
                 conflated,
+                n_eff,
                 strict=True,
             )
         ]
@@ -191,6 +200,7 @@ class BetaColumns:
             seqs=b"" if consecutive else _memory(seq),
             ts_init=_memory(self.ts_init),
             conflated=b"" if self.conflated is None else _memory(self.conflated),
+            n_eff=b"" if self.n_eff is None else _memory(self.n_eff),
         )
 
 
@@ -257,6 +267,7 @@ def _columns_of(message: BetasUpdated, symbols: tuple[str, ...]) -> BetaColumns:
         ts_init=_column(message.ts_init, "<i8"),
         seq=seq,
         conflated=conflated if len(conflated) else None,
+        n_eff=np.frombuffer(message.n_eff, "<f8") if message.n_eff else None,
     )
 
 

@@ -6,18 +6,25 @@ each.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from ..estimators import LARGEST
 from ..messages import (
+    AddSymbol,
+    BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     BetaUpdated,
     ConfigError,
+    HaltSymbol,
     MalformedMessageError,
     Message,
+    RemoveSymbol,
+    ResumeSymbol,
     ReturnObserved,
     ReturnsObserved,
+    SessionOpened,
     SymbolsDeclared,
     parse_beta_topic,
 )
@@ -33,6 +40,9 @@ from .rows import BetaRows
 from .symbol import SymbolActor, SymbolWindow
 from .tables import SymbolTables
 from .tally import Drop, Tally
+
+_TO_SYMBOLS: Final = (ReturnObserved, HaltSymbol, ResumeSymbol, AddSymbol, RemoveSymbol)
+_TO_BENCHMARKS: Final = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
 
 
 class BetaFactory:
@@ -96,11 +106,16 @@ class BetaFactory:
             BetaPublisher(factor.name, factor.benchmark, self.symbols)
             for factor in self.factors
         )
+        self._apart = np.zeros(len(self.symbols), dtype=np.bool_)
         self.actors: dict[str, SymbolActor] = {
             symbol: SymbolActor(
                 symbol,
-                tuple(SymbolWindow(cohort.stage, row) for cohort in self.cohorts),
+                tuple(
+                    SymbolWindow(cohort.stage, cohort.override, cohort.forget, row)
+                    for cohort in self.cohorts
+                ),
                 self.tally,
+                self._apart,
             )
             for row, symbol in enumerate(self.symbols)
         }
@@ -120,9 +135,9 @@ class BetaFactory:
         Parameters
         ----------
         message
-            `ReturnObserved`, `BenchmarkReturnObserved`, `ReturnsObserved` or
-            `SymbolsDeclared`. An unknown symbol or benchmark, a value that is not
-            finite, a duplicate and the like are counted in ``tally``, not raised.
+            An observation, a `SymbolsDeclared`, or a command to a symbol. An unknown
+            symbol or benchmark, a value that is not finite, a duplicate and the like
+            are counted in ``tally``, not raised.
 
         Raises
         ------
@@ -138,6 +153,18 @@ class BetaFactory:
             behavior = self.route(message)
             if behavior is not None:
                 behavior.receive(message)
+        return [update for updates in self.commit() for update in updates.as_rows()]
+
+    def advance_clock(self, now_ns: int) -> list[BetaUpdated]:
+        """Tell the time, for symbols that are stale by it; return what follows.
+
+        Parameters
+        ----------
+        now_ns
+            Nanoseconds since the Unix epoch; a clock that goes back stands still.
+        """
+        for cohort in self.cohorts:
+            cohort.advance_clock(now_ns)
         return [update for updates in self.commit() for update in updates.as_rows()]
 
     def latest(self, topic: str) -> BetaUpdated | None:
@@ -165,12 +192,12 @@ class BetaFactory:
         MalformedMessageError
             When no actor takes this type of message.
         """
-        if type(message) is ReturnObserved:
+        if isinstance(message, _TO_SYMBOLS):
             actor = self.actors.get(message.symbol)
             if actor is None:
                 self.tally.drop(Drop.UNKNOWN_SYMBOL, message)
             return actor
-        if type(message) is BenchmarkReturnObserved:
+        if isinstance(message, _TO_BENCHMARKS):
             broadcaster = self.broadcasters.get(message.benchmark)
             if broadcaster is None:
                 self.tally.drop(Drop.UNKNOWN_BENCHMARK, message)
@@ -225,6 +252,8 @@ class BetaFactory:
         # What an actor has to see for itself leaves the column as a single message.
         held: list[ReturnObserved] = []
         apart = np.abs(returns) > LARGEST
+        if self._apart.any():
+            apart |= self._apart[rows] & ~np.isnan(returns)
         if masked is not None:
             apart |= masked[rows] & ~np.isnan(returns)
         if apart.any():

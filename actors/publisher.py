@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, beta_topic
@@ -55,6 +56,7 @@ class BetaPublisher:
         """Updates published per row."""
         self._all_rows = np.arange(n_rows)
         self._numbers = np.full((STATISTICS, n_rows), np.nan)
+        self._n_eff: NDArray[np.float64] | None = None
         self._n_obs = np.zeros(n_rows, dtype=np.int32)
         self._ts_event = np.zeros(n_rows, dtype=np.int64)
         self._window_start = np.zeros(n_rows, dtype=np.int64)
@@ -89,6 +91,10 @@ class BetaPublisher:
         self.seq[where] = columns.seq
         self.n_updates[where] += 1
         self._numbers[:, where] = columns.numbers
+        if columns.n_eff is not None:
+            if self._n_eff is None:
+                self._n_eff = np.full(len(self.symbols), np.nan)
+            self._n_eff[where] = columns.n_eff
         self._n_obs[where] = columns.n_obs
         self._ts_event[where] = columns.ts_event
         self._window_start[where] = columns.window_start
@@ -148,4 +154,5 @@ class BetaPublisher:
             revision=self._revision[rows],
             ts_init=self._ts_init[rows],
             seq=self.seq[rows],
+            n_eff=None if self._n_eff is None else self._n_eff[rows],
         )

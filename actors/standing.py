@@ -1,8 +1,8 @@
 """Where each row stands: its newest pair, its corrections, and what it is worth.
 
 Rule: a row's status follows from its window and its silence, in that order, unless
-somebody has overridden it. A silence is announced once, at the end of the bar that
-makes it too long.
+somebody has overridden it. A silence is announced once: at the end of the bar that
+makes it too long, or when the clock is looked at, whichever the model counts by.
 """
 
 import numpy as np
@@ -14,6 +14,7 @@ from .config import MarketBetaConfig
 from .status import classify, classify_one
 
 Codes = NDArray[np.uint8]
+_NO_ROWS: Rows = np.zeros(0, dtype=np.intp)
 
 
 class Standing:
@@ -30,11 +31,17 @@ class Standing:
     def __init__(self, n_rows: int, model: MarketBetaConfig) -> None:
         self._min_observations = model.min_observations
         self._stale_bars = model.stale_bars
+        self._stale_ns = model.stale_ns
+        self._now_ns = 0
         self.revision = np.zeros(n_rows, dtype=np.int32)
         """Corrections of each row since its newest pair."""
         self._last_pair = np.full(n_rows, -1, dtype=np.int64)
         """Index of the bar of each row's newest pair; -1 = none yet."""
         self._was_warm = np.zeros(n_rows, dtype=np.bool_)
+        self._seen_at = np.full(n_rows, -1, dtype=np.int64)
+        """Time on the clock of each row's newest pair; -1 = none yet."""
+        self._is_late = np.zeros(n_rows, dtype=np.bool_)
+        """Rows whose silence was too long when the clock was last looked at."""
         self._last_pair_cells = self._last_pair.data
         self._was_warm_cells = self._was_warm.data
         self._revision_cells = self.revision.data
@@ -49,10 +56,16 @@ class Standing:
         """Note a fresh pair of each row at the newest bar."""
         self._last_pair[rows] = bar
         self.revision[rows] = 0
+        if self._stale_ns is not None:
+            self._seen_at[rows] = self._now_ns
+            self._is_late[rows] = False
 
     def amended(self, rows: Rows, bar: int, *, is_correction: bool) -> None:
         """Note that an older bar of each row was filled late, or corrected."""
         self._last_pair[rows] = np.maximum(self._last_pair[rows], bar)
+        if self._stale_ns is not None and not is_correction:
+            self._seen_at[rows] = self._now_ns
+            self._is_late[rows] = False
         if is_correction:
             self.revision[rows] += 1
 
@@ -67,8 +80,23 @@ class Standing:
         self._override_status[row] = status or 0
         self._override_reason[row] = reason
 
+    def forget(self, row: int) -> None:
+        """Forget that a row ever had a pair."""
+        self._last_pair[row] = -1
+        self._seen_at[row] = -1
+        self._is_late[row] = False
+        self._was_warm[row] = False
+        self.revision[row] = 0
+        self._announced.discard(row)
+
+    def known(self) -> Rows:
+        """Return the rows that ever completed a pair."""
+        return np.flatnonzero(self._last_pair >= 0)
+
     def fallen_silent(self, newest: int) -> Rows:
         """Return the rows whose silence becomes too long with the newest bar."""
+        if self._stale_bars is None:
+            return _NO_ROWS
         fell = self._last_pair == newest - self._stale_bars
         fell &= self._last_pair >= 0
         fell &= ~self._overridden
@@ -77,6 +105,17 @@ class Standing:
             rows = rows[~np.isin(rows, list(self._announced))]
         self._announced.clear()
         return rows
+
+    def fallen_silent_by(self, now_ns: int) -> Rows:
+        """Set the clock; return the rows whose silence has become too long by it."""
+        self._now_ns = max(self._now_ns, now_ns)
+        if self._stale_ns is None:
+            return _NO_ROWS
+        fell = self._now_ns - self._seen_at >= self._stale_ns
+        fell &= self._seen_at >= 0
+        fell &= ~self._is_late
+        self._is_late |= fell
+        return np.flatnonzero(fell & ~self._overridden)
 
     def worth(
         self,
@@ -97,9 +136,7 @@ class Standing:
             Index of the newest bar.
         """
         status, reason = classify(n, beta, self._min_observations, self._was_warm, rows)
-        last_pair = self._last_pair[rows]
-        silent = newest - last_pair >= self._stale_bars
-        silent &= last_pair >= 0
+        silent = self._silent(rows, newest)
         if silent.any():
             status[silent] = Status.STALE
             reason[silent] = Reason.NO_RECENT_PAIR
@@ -110,12 +147,24 @@ class Standing:
             reason[overridden] = self._override_reason[rows][overridden]
         return status, reason
 
+    def _silent(self, rows: Rows, newest: int) -> NDArray[np.bool_]:
+        if self._stale_bars is None:
+            late: NDArray[np.bool_] = self._is_late[rows]
+            return late
+        last_pair = self._last_pair[rows]
+        silent: NDArray[np.bool_] = newest - last_pair >= self._stale_bars
+        silent &= last_pair >= 0
+        return silent
+
     def paired_worth(
         self, row: int, n: float, beta: float, bar: int
     ) -> tuple[Status, Reason]:
         """Note a fresh pair of one row; return its status: both over floats."""
         self._last_pair_cells[row] = bar
         self._revision_cells[row] = 0
+        if self._stale_ns is not None:
+            self._seen_at[row] = self._now_ns
+            self._is_late[row] = False
         status, reason = classify_one(
             n, beta, self._min_observations, was_warm=bool(self._was_warm_cells[row])
         )

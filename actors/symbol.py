@@ -3,7 +3,19 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..messages import Message, ReturnObserved
+import numpy as np
+from numpy.typing import NDArray
+
+from ..messages import (
+    AddSymbol,
+    HaltSymbol,
+    Message,
+    Reason,
+    RemoveSymbol,
+    ResumeSymbol,
+    ReturnObserved,
+    Status,
+)
 from .behavior import Outgoing
 from .tally import Drop, Tally, refuse
 
@@ -13,6 +25,10 @@ class SymbolWindow(NamedTuple):
 
     stage: Callable[[int, int, float, int], Drop | None]
     """`Cohort.stage` of the factor."""
+    override: Callable[[int, Status | None, Reason], None]
+    """`Cohort.override`."""
+    forget: Callable[[int], None]
+    """`Cohort.forget`."""
     row: int
 
 
@@ -27,27 +43,47 @@ class SymbolActor:
         Its row in each factor.
     tally
         Where dropped observations are counted.
+    apart
+        Rows whose returns need their actor even in a columnar frame, shape
+        (n_symbols,); this actor keeps its own cell of it.
     """
 
     def __init__(
-        self, symbol: str, windows: tuple[SymbolWindow, ...], tally: Tally
+        self,
+        symbol: str,
+        windows: tuple[SymbolWindow, ...],
+        tally: Tally,
+        apart: NDArray[np.bool_],
     ) -> None:
         self.name = symbol
+        self.status: Status | None = None
+        """`HALTED`, `REMOVED`, or ``None`` while the symbol takes returns."""
         self._windows = windows
         self._tally = tally
+        self._apart = apart
+
+    @property
+    def reason(self) -> Reason:
+        """Why ``status`` is what it is."""
+        return _REASONS.get(self.status, Reason.NONE)
 
     def receive(self, message: Message) -> Outgoing:
-        """Stage a `ReturnObserved`; the commit of the turn computes."""
+        """Stage a `ReturnObserved`; the commit of the turn computes.
+
+        Or do what an operator asks of the symbol.
+        """
         if type(message) is not ReturnObserved:
-            msg = f"{self.name} takes ReturnObserved, was {type(message).__name__}"
-            raise TypeError(msg)
+            self._obey(message)
+            return ()
         unusable = refuse(message.period_return)
+        if self.status is not None:
+            unusable = _REFUSALS[self.status]
         if unusable is not None:
             self._tally.drop(unusable, message)
             return ()
-        for stage, row in self._windows:
-            reason = stage(
-                row, message.ts_event, message.period_return, message.ts_init
+        for window in self._windows:
+            reason = window.stage(
+                window.row, message.ts_event, message.period_return, message.ts_init
             )
             if reason is not None:
                 self._tally.drop(reason, message)
@@ -61,3 +97,37 @@ class SymbolActor:
 
     def on_restart(self, error: BaseException) -> None:
         """Keep the window: it holds only what was accepted before the failure."""
+
+    def _obey(self, message: Message) -> None:
+        is_removed = self.status is Status.REMOVED
+        if type(message) is HaltSymbol:
+            if not is_removed:
+                self._enter(Status.HALTED)
+        elif type(message) is ResumeSymbol:
+            if not is_removed:
+                self._enter(None)
+        elif type(message) is RemoveSymbol:
+            self._enter(Status.REMOVED)
+        elif type(message) is AddSymbol:
+            if is_removed:
+                for window in self._windows:
+                    window.forget(window.row)
+                self._enter(None)
+        else:
+            msg = f"{self.name} takes ReturnObserved, was {type(message).__name__}"
+            raise TypeError(msg)
+
+    def _enter(self, status: Status | None) -> None:
+        if status is self.status:
+            return
+        self.status = status
+        for window in self._windows:
+            self._apart[window.row] = status is not None
+            window.override(window.row, status, self.reason)
+
+
+_REASONS: dict[Status | None, Reason] = {
+    Status.HALTED: Reason.HALTED_BY_OPERATOR,
+    Status.REMOVED: Reason.REMOVED_BY_OPERATOR,
+}
+_REFUSALS = {Status.HALTED: Drop.HALTED, Status.REMOVED: Drop.UNKNOWN_SYMBOL}

@@ -61,19 +61,35 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         at = self._position(stamp)
         if at == self.oldest and self._is_sliding:
             return None
-        bars = range(self.oldest, self.newest + 1)
-        kept = [
-            (int(self.stamps[slot]), float(self._x[slot]), self._y[slot].copy())
-            for slot in [bar % len(self.stamps) for bar in bars]
-        ]
+        kept = self._kept(self.oldest)
         missing = np.full(self.n_rows, nan)
         kept.insert(at - self.oldest, (stamp, benchmark_return, missing))
-        self.newest = self.oldest - 1
-        self._begin(self.oldest)
-        for kept_stamp, x, returns in kept:
-            self.advance(kept_stamp, x)
-            self.fill(returns)
+        self._replay(self.oldest, kept)
         return at
+
+    def restart(self, bar: int) -> None:
+        """Forget every bar before one of the window: it begins with that."""
+        self._replay(bar, self._kept(bar))
+
+    def forget(self, row: int) -> None:
+        """Take out every return of one row."""
+        self._y[:, row] = nan
+        self._remake(np.array([row]))
+
+    def _kept(self, first: int) -> list[tuple[int, float, Floats]]:
+        # Stamp, benchmark return and returns of the window's bars from one of them on.
+        slots = [bar % len(self.stamps) for bar in range(first, self.newest + 1)]
+        return [
+            (int(self.stamps[s]), float(self._x[s]), self._y[s].copy()) for s in slots
+        ]
+
+    def _replay(self, first: int, bars: Sequence[tuple[int, float, Floats]]) -> None:
+        # A window that begins with these bars; the first gets the index ``first``.
+        self.newest = first - 1
+        self._begin(first)
+        for stamp, x, returns in bars:
+            self.advance(stamp, x)
+            self.fill(returns)
 
     def _remake(self, rows: Rows) -> None:
         # Every set of these rows, from the grid.

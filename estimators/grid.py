@@ -138,6 +138,7 @@ class Grid(ABC):
         ``None`` where every pair has the same weight.
         """
         del rows
+        return None
 
     @property
     def benchmark_return(self) -> float:
@@ -178,6 +179,11 @@ class Grid(ABC):
     def benchmark_value(self, bar: int) -> float:
         """Return the benchmark's return of a bar that is kept; NaN = missing."""
         return float(self._x[bar % len(self.stamps)])
+
+    def returns_of(self, bar: int) -> Floats:
+        """Return every cell of a bar that is kept, shape (n_rows,)."""
+        returns: Floats = self._y[bar % len(self.stamps)]
+        return returns
 
     def _open(self, stamp: int, benchmark_return: float) -> None:
         # The next bar, empty; there must be room for it.
@@ -257,6 +263,14 @@ class AmendableGrid(Grid):
         The bars after it move by one; the oldest may leave the window. ``None`` when
         the new bar itself is outside the window.
         """
+
+    @abstractmethod
+    def restart(self, bar: int) -> None:
+        """Forget every bar before one that is kept: the window begins with it."""
+
+    @abstractmethod
+    def forget(self, row: int) -> None:
+        """Take out every return of one row."""
 
 
 def usable(value: float) -> float:

@@ -7,12 +7,15 @@ anything but msgspec and the standard library.
 from .betas import BetasUpdated, BetaUpdated, Reason, Status
 from .codec import (
     MESSAGE_TYPES,
+    OBSERVATION_TYPES,
     Message,
+    Observation,
     decode,
     decode_payload,
     decode_payloads,
     encode,
 )
+from .commands import AddSymbol, HaltSymbol, RemoveSymbol, ResumeSymbol
 from .control import (
     WIRE_VERSION,
     Acknowledged,
@@ -46,20 +49,25 @@ from .errors import (
     WireVersionError,
 )
 from .returns import (
+    BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     ReturnObserved,
     ReturnsObserved,
+    SessionOpened,
     SymbolsDeclared,
 )
 from .topics import beta_topic, matches, parse_beta_topic, status_topic
 
 __all__ = [
     "MESSAGE_TYPES",
+    "OBSERVATION_TYPES",
     "WIRE_VERSION",
     "Acknowledged",
     "ActorDeadError",
+    "AddSymbol",
     "AddressInUseError",
     "BarFileError",
+    "BenchmarkReturnMissed",
     "BenchmarkReturnObserved",
     "BetaFactoryError",
     "BetaUpdated",
@@ -70,6 +78,7 @@ __all__ = [
     "FeedError",
     "FrameTooLargeError",
     "Goodbye",
+    "HaltSymbol",
     "Heartbeat",
     "Hello",
     "InvalidReturnsError",
@@ -77,14 +86,18 @@ __all__ = [
     "MailboxFullError",
     "MalformedMessageError",
     "Message",
+    "Observation",
     "Overflow",
     "Reason",
     "RejectReason",
     "Rejected",
     "RejectedError",
+    "RemoveSymbol",
+    "ResumeSymbol",
     "ReturnObserved",
     "ReturnsObserved",
     "Role",
+    "SessionOpened",
     "SlowSubscriberError",
     "Status",
     "Subscribe",

@@ -83,6 +83,9 @@ class BetaUpdated(
     (a status that time or an operator changed), its own ``ts_event``."""
     conflated: Count = 0
     """Updates of this topic folded into this one because the subscriber was slow."""
+    n_eff: float | None = None
+    """Effective number of pairs where they have different weights; ``None`` =
+    ``n_obs``."""
 
 
 class BetasUpdated(
@@ -126,3 +129,5 @@ class BetasUpdated(
     """int64 nanoseconds, or 8 bytes where one value holds for every row."""
     conflated: bytes = b""
     """int32 updates folded into each row; empty = none."""
+    n_eff: bytes = b""
+    """float64 effective numbers of pairs; empty = ``n_obs``."""

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from .betas import BetasUpdated, BetaUpdated
+from .commands import AddSymbol, HaltSymbol, RemoveSymbol, ResumeSymbol
 from .control import (
     Acknowledged,
     Goodbye,
@@ -26,9 +27,11 @@ from .control import (
 )
 from .errors import MalformedMessageError
 from .returns import (
+    BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     ReturnObserved,
     ReturnsObserved,
+    SessionOpened,
     SymbolsDeclared,
 )
 
@@ -47,6 +50,12 @@ Message = (
     | Heartbeat
     | Acknowledged
     | Goodbye
+    | BenchmarkReturnMissed
+    | SessionOpened
+    | HaltSymbol
+    | ResumeSymbol
+    | AddSymbol
+    | RemoveSymbol
 )
 """Any message of wire format version 1."""
 
@@ -65,8 +74,32 @@ MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
     Heartbeat,
     Acknowledged,
     Goodbye,
+    BenchmarkReturnMissed,
+    SessionOpened,
+    HaltSymbol,
+    ResumeSymbol,
+    AddSymbol,
+    RemoveSymbol,
 )
 """The members of `Message`, in the same order."""
+
+Observation = (
+    ReturnObserved
+    | BenchmarkReturnObserved
+    | ReturnsObserved
+    | BenchmarkReturnMissed
+    | SessionOpened
+)
+"""What a feed tells about the market."""
+
+OBSERVATION_TYPES: Final[tuple[type[Observation], ...]] = (
+    ReturnObserved,
+    BenchmarkReturnObserved,
+    ReturnsObserved,
+    BenchmarkReturnMissed,
+    SessionOpened,
+)
+"""The members of `Observation`, in the same order."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _message_decoder: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(

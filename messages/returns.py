@@ -36,6 +36,29 @@ class BenchmarkReturnObserved(
     ts_init: TimestampNs = 0
 
 
+class BenchmarkReturnMissed(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="M", gc=False
+):
+    """The benchmark has no return for a bar: the bar is in the grid, without pairs."""
+
+    benchmark: Name
+    ts_event: TimestampNs
+    seq: Count = 0
+    ts_init: TimestampNs = 0
+
+
+class SessionOpened(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="O", gc=False
+):
+    """A benchmark's session opens: bars that close later belong to it."""
+
+    benchmark: Name
+    ts_event: TimestampNs
+    """When it opens, in nanoseconds since the Unix epoch."""
+    seq: Count = 0
+    ts_init: TimestampNs = 0
+
+
 class SymbolsDeclared(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="D", gc=False
 ):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..actors.openings import OVERNIGHT_GAP_NS
 from ..messages.errors import BarFileError
 
 if TYPE_CHECKING:
@@ -28,14 +29,6 @@ Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-OVERNIGHT_GAP_NS: Final = 4 * 3600 * 10**9
-"""Two closes further apart than this have a night between them.
-
-Longer than every lunch break (Shanghai's 90 minutes) and than the hour in which
-futures pause; shorter than the shortest night, the eight hours between New York's
-post-market and the next pre-market.
-"""
 
 INTRADAY_SPACING_NS: Final = 3600 * 10**9
 """A file is intraday when its stamps are typically no further apart than this.

@@ -137,7 +137,9 @@ def replay(
         factory = BetaFactory(
             asset_symbols(bars, benchmark),
             benchmark=benchmark,
-            config=MarketBetaConfig(lookback_length, min_observations, stale_after),
+            config=MarketBetaConfig(
+                lookback_length, min_observations, stale_after=stale_after
+            ),
         )
         with (
             UpdateWriter(out) if out else nullcontext() as writer,

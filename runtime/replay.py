@@ -100,6 +100,7 @@ class Replayer:
         for ts_event, messages in bars:
             self._replay_clock.set(ts_event)
             self._run_due()
+            system.advance_clock()
             for message in messages:
                 system.take(message, tables)
             n_messages += len(messages)

@@ -20,9 +20,9 @@ from typing import cast
 from ..actors import BetaColumns, BetaRows
 from ..actors.tables import SymbolTables
 from ..messages import (
+    OBSERVATION_TYPES,
     WIRE_VERSION,
     Acknowledged,
-    BenchmarkReturnObserved,
     FrameTooLargeError,
     Goodbye,
     Heartbeat,
@@ -32,8 +32,6 @@ from ..messages import (
     Message,
     Rejected,
     RejectReason,
-    ReturnObserved,
-    ReturnsObserved,
     Role,
     SlowSubscriberError,
     Subscribe,
@@ -47,8 +45,6 @@ from .subscriber import EncodedUpdates, Subscriber
 from .system import System
 
 logger = logging.getLogger(__name__)
-
-_OBSERVATIONS = (ReturnObserved, BenchmarkReturnObserved, ReturnsObserved)
 
 ABORT_AFTER_S = 5.0
 """A peer gets this long to read our last word before its connection is aborted."""
@@ -340,7 +336,7 @@ class Connection(asyncio.Protocol):
                 position = self._system.take_all(messages, self._tables, first)
                 if position > first:
                     last = messages[position - 1]
-                    if isinstance(last, _OBSERVATIONS):
+                    if isinstance(last, OBSERVATION_TYPES):
                         self._last_seq = last.seq or self._last_seq
                     continue
                 if self._must_wait(messages[position]):
@@ -352,7 +348,7 @@ class Connection(asyncio.Protocol):
     def _must_wait(self, message: Message) -> bool:
         # For a blocking mailbox to have room; or for a slow peer to read its snapshots,
         # before the next one of them makes its outbox longer.
-        if isinstance(message, _OBSERVATIONS):
+        if isinstance(message, OBSERVATION_TYPES):
             return True
         return self.is_slow and type(message) is Subscribe
 

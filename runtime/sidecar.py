@@ -225,6 +225,7 @@ def _take_over(path: str) -> None:
 async def _beat(server: Server, clock: Clock, interval_s: float) -> None:
     while True:
         await anyio.sleep(interval_s)
+        server.system.advance_clock()
         server.heartbeat(clock.time_ns())
 
 

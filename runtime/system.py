@@ -14,7 +14,9 @@ import numpy as np
 from ..actors import Behavior, BetaColumns, BetaFactory, BetaRows, Drop
 from ..actors.tables import SymbolTables
 from ..messages import (
+    OBSERVATION_TYPES,
     ActorDeadError,
+    BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     MailboxFullError,
     MalformedMessageError,
@@ -22,6 +24,7 @@ from ..messages import (
     Reason,
     ReturnObserved,
     ReturnsObserved,
+    SessionOpened,
     Status,
     SymbolsDeclared,
 )
@@ -42,6 +45,8 @@ _REASON_OF_STATE = {
 MAX_AHEAD_NS = 24 * 3600 * 10**9
 """How far ahead of the clock a benchmark may open a bar. Clocks of feeds are wrong by
 time zones at most; one stamp from the far future would make all that follow late."""
+
+_OPENING = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
 
 
 class SystemStatistics(NamedTuple):
@@ -112,6 +117,7 @@ class System:
         self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
         self._every_row = np.ones(len(factory.symbols), dtype=np.bool_)
         self._turn_is_due = False
+        self._timed = [c for c in factory.cohorts if c.factor.model.stale_ns]
         self._waiting_for_room: list[Callable[[], None]] = []
         self._cell_of: dict[int, ActorCell] = {}
         behaviors: list[Behavior] = [
@@ -188,7 +194,7 @@ class System:
                 if cell is not None and cell.state is live and not ready:
                     cell.invoke(message)
                     continue
-            elif not isinstance(message, (BenchmarkReturnObserved, ReturnsObserved)):
+            elif not isinstance(message, OBSERVATION_TYPES):
                 return position
             try:
                 self.take(message, tables)
@@ -232,7 +238,7 @@ class System:
                     table.symbols[table.unknown[0]],
                 )
         elif (
-            type(message) is BenchmarkReturnObserved
+            isinstance(message, _OPENING)
             and message.ts_event > self._clock.time_ns() + MAX_AHEAD_NS
         ):
             self.factory.tally.drop(Drop.FUTURE, message)
@@ -252,6 +258,13 @@ class System:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for callback in waiting:
                 callback()
+
+    def advance_clock(self) -> None:
+        """Look at the clock: symbols that are stale by it say so."""
+        if self._timed:
+            for cohort in self._timed:
+                cohort.advance_clock(self._clock.time_ns())
+            self.end_turn()
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back after the next turn, when a full mailbox may have room again."""
@@ -335,7 +348,8 @@ class System:
             self._masked[row] = not is_live
             for cohort in self.factory.cohorts:
                 if is_live:
-                    cohort.override(row, None, Reason.NONE)
+                    actor = self.factory.actors[cell.name]
+                    cohort.override(row, actor.status, actor.reason)
                 else:
                     cohort.override(row, Status.DEGRADED, _REASON_OF_STATE[cell.state])
         if cell.state is CellState.LIVE:

@@ -54,9 +54,17 @@ time."""
 
 FIELDS: Final = BetaUpdated.__struct_fields__
 NAMES: Final = ("factor", "symbol", "benchmark")
-NUMBERS: Final = ("beta", "alpha", "std_error", "t_stat", "r_squared", "residual_std")
-"""In the order of ``BetaColumns.numbers``. All that is neither name nor number is an
-integer."""
+NUMBERS: Final = (
+    "beta",
+    "alpha",
+    "std_error",
+    "t_stat",
+    "r_squared",
+    "residual_std",
+    "n_eff",
+)
+"""In the order of ``BetaColumns.numbers``, ``n_eff`` last. All that is neither name nor
+number is an integer."""
 
 _STATUS: Final = tuple(status.name.lower() for status in Status)
 _REASON: Final = tuple(reason.name.lower() for reason in Reason)
@@ -253,7 +261,12 @@ class _Batches:
         # Where each turn's rows go, less where they stand among those of all turns.
         shifts = np.array(self._turn_starts) + start - (ends - sizes)
         places = np.repeat(shifts, sizes) + np.arange(int(ends[-1]))
-        self._numbers[:, places] = np.concatenate([t.numbers for t in turns], axis=1)
+        self._numbers[:-1, places] = np.concatenate([t.numbers for t in turns], axis=1)
+        n_eff = [
+            np.full(size, np.nan) if turn.n_eff is None else turn.n_eff
+            for turn, size in zip(turns, sizes.tolist(), strict=True)
+        ]
+        self._numbers[-1, places] = np.concatenate(n_eff)
         of_turn = {
             "factor": self._codes([turn.factor for turn in turns]),
             "symbol": [self._offset(turn.symbols) for turn in turns],

@@ -15,7 +15,7 @@ from exact import assert_matches_exact, exact_rolling_panel
 from nasty import NASTY
 from strategies import Market, examples, markets
 
-CONFIG = MarketBetaConfig(5, 3, 2)
+CONFIG = MarketBetaConfig(5, 3, stale_after=2)
 X = [0.1, -0.2, 0.3, 0.15, -0.1, 0.05, 0.2, -0.3]
 
 
@@ -44,11 +44,11 @@ def status_at(market: Market, row: int, bar: int) -> Status:
     """Return the status by the definitions of `Status`, from the raw returns."""
     config = market.config
     paired = [at for at in range(bar + 1) if not np.isnan(market.returns[at, row])]
-    if paired and bar - paired[-1] >= config.stale_bars:
+    if paired and bar - paired[-1] >= (config.stale_bars or 0):
         return Status.STALE
 
     def in_window(end: int) -> list[int]:
-        return [at for at in paired if end - config.lookback_length < at <= end]
+        return [at for at in paired if end - config.n_bars < at <= end]
 
     if len(in_window(bar)) < config.min_observations:
         ever = any(len(in_window(at)) >= config.min_observations for at in paired)
@@ -80,7 +80,7 @@ def test_an_asset_is_computed_alike_alone_or_among_others(market: Market) -> Non
 @pytest.mark.parametrize("name", ["clean", "spike_on_both", "gaps_in_benchmark"])
 def test_numbers_are_those_of_exact_arithmetic(name: str) -> None:
     benchmark, assets = NASTY[name](300)
-    config = MarketBetaConfig(30, 5, 30)
+    config = MarketBetaConfig(30, 5, stale_after=30)
     betas = compute_market_beta(dict(enumerate(assets.T)), benchmark, config)  # type: ignore[arg-type]
     exact = exact_rolling_panel(benchmark, assets, 30, 5)
 
@@ -114,7 +114,9 @@ def test_a_series_runs_from_warming_over_gaps_to_stale() -> None:
 def test_a_row_without_a_benchmark_is_a_bar_without_a_pair() -> None:
     x = [0.1, -0.2, nan, 0.15, -inf, 0.05]
     y = [0.2, 0.1, 9.9, 0.1, 9.9, 0.4]
-    (series,) = compute_market_beta({"A": y}, x, MarketBetaConfig(4, 3, 2)).values()
+    (series,) = compute_market_beta(
+        {"A": y}, x, MarketBetaConfig(4, 3, stale_after=2)
+    ).values()
     assert series.n_obs.tolist() == [1, 2, 2, 3, 2, 2]
 
 
@@ -132,7 +134,7 @@ def test_a_flat_benchmark_is_a_status_and_no_number() -> None:
     (series,) = compute_market_beta({"A": X}, [0.1] * len(X), CONFIG).values()
     assert statuses(series)[2:] == ["ZERO_VARIANCE"] * 6
     for name in BetaSeries.__slots__:
-        if name not in {"timestamps", "n_obs", "status"}:
+        if name not in {"timestamps", "n_obs", "n_eff", "status"}:
             assert np.isnan(getattr(series, name)).all(), name
 
 

@@ -291,14 +291,14 @@ class TestStaleness:
     def test_a_silence_is_published_once(
         self, script: str, stale_after: int, stale: list[int], early: bool
     ) -> None:
-        config = MarketBetaConfig(5, 3, stale_after)
+        config = MarketBetaConfig(5, 3, stale_after=stale_after)
         updates = self.run(script, config, early=early)
         assert [ts for ts, status in updates if status == "STALE"] == stale
         pairs = [ts for ts, mark in enumerate(script) if mark == "x"]
         assert sorted(ts for ts, _ in updates) == sorted(pairs + stale)
 
     def test_a_stale_update_holds_the_window_as_it_stands(self) -> None:
-        cohort, _ = a_cohort(2, MarketBetaConfig(5, 3, 2))
+        cohort, _ = a_cohort(2, MarketBetaConfig(5, 3, stale_after=2))
         for ts in range(4):
             cohort.open_bar(ts, 0.1 * ts, 0)
             cohort.stage(1, ts, 0.3 * ts * ts, 0)
@@ -312,7 +312,7 @@ class TestStaleness:
         assert before.beta != stale.beta is not None
 
     def test_a_stale_row_whose_window_ran_empty_has_no_numbers(self) -> None:
-        cohort, _ = a_cohort(1, MarketBetaConfig(5, 3, 4))
+        cohort, _ = a_cohort(1, MarketBetaConfig(5, 3, stale_after=4))
         for ts in range(9):
             cohort.open_bar(ts, 0.1 * ts, 0)
             if ts < 4:
@@ -322,11 +322,11 @@ class TestStaleness:
 
     def test_the_next_pair_ends_it(self) -> None:
         marks = [(5, "STALE"), (9, "OK")]
-        config = MarketBetaConfig(20, 3, 2)
+        config = MarketBetaConfig(20, 3, stale_after=2)
         assert self.run("xxxx.....x", config)[-2:] == marks
 
     def test_after_a_long_silence_there_are_too_few_pairs(self) -> None:
-        updates = self.run("xxxx......xx.xx", MarketBetaConfig(5, 3, 2))
+        updates = self.run("xxxx......xx.xx", MarketBetaConfig(5, 3, stale_after=2))
         assert updates[4:] == [
             (5, "STALE"),
             (10, "INSUFFICIENT"),
@@ -336,7 +336,7 @@ class TestStaleness:
         ]
 
     def test_each_row_has_its_own_silence(self) -> None:
-        cohort, _ = a_cohort(3, MarketBetaConfig(5, 3, 2))
+        cohort, _ = a_cohort(3, MarketBetaConfig(5, 3, stale_after=2))
         for ts in range(8):
             cohort.open_bar(ts, 0.1, 0)
             for row in range(3):
@@ -431,7 +431,7 @@ class TestOverride:
 
     @pytest.mark.parametrize("halted_at", [3, 8])
     def test_taken_back_from_a_silent_row_it_is_stale(self, halted_at: int) -> None:
-        cohort = self.warm(MarketBetaConfig(50, 3, 2))
+        cohort = self.warm(MarketBetaConfig(50, 3, stale_after=2))
         for ts in range(3, 10):
             if ts == halted_at:
                 cohort.override(1, Status.HALTED, Reason.HALTED_BY_OPERATOR)
@@ -444,7 +444,7 @@ class TestOverride:
     def test_a_silence_is_announced_once_even_if_it_is_taken_back_meanwhile(
         self, taken_back_at: int
     ) -> None:
-        cohort = self.warm(MarketBetaConfig(50, 3, 2))
+        cohort = self.warm(MarketBetaConfig(50, 3, stale_after=2))
         cohort.override(1, Status.HALTED, Reason.HALTED_BY_OPERATOR)
         for ts in range(3, 10):
             cohort.open_bar(ts, 0.1, 0)

@@ -234,6 +234,7 @@ class TestMalformed:
         columns = a_message_of(4).select(np.array([True, False, True, True]))
         columns.ts_init = np.full(3, 5)
         columns.conflated = np.full(3, 5, dtype=np.int32)
+        columns.n_eff = np.full(3, 2.5)
         message = sent(columns, TABLE)
         value: bytes = getattr(message, field)
         size = len(value) // 3

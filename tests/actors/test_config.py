@@ -25,8 +25,8 @@ TOO_SOON = "must be at least 1 bar, was {}"
             2,
             0,
             [
-                ("min_observations", TOO_FEW.format(2)),
                 ("lookback_length", TOO_SHORT.format(1, 2)),
+                ("min_observations", TOO_FEW.format(2)),
                 ("stale_after", TOO_SOON.format(0)),
             ],
         ),
@@ -39,7 +39,7 @@ def test_a_model_that_cannot_work_is_refused_with_all_its_problems(
     problems: list[tuple[str, str]],
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        MarketBetaConfig(lookback_length, min_observations, stale_after)
+        MarketBetaConfig(lookback_length, min_observations, stale_after=stale_after)
     assert refused.value.problems == tuple(problems)
 
 
@@ -50,7 +50,9 @@ def test_a_model_that_cannot_work_is_refused_with_all_its_problems(
 def test_the_smallest_and_tightest_models_are_accepted(
     lookback_length: int, min_observations: int, stale_after: int | None
 ) -> None:
-    config = MarketBetaConfig(lookback_length, min_observations, stale_after)
+    config = MarketBetaConfig(
+        lookback_length, min_observations, stale_after=stale_after
+    )
     assert config.lookback_length == lookback_length
 
 
@@ -68,7 +70,10 @@ def test_the_smallest_and_tightest_models_are_accepted(
 def test_stale_means_a_tenth_of_the_window_unless_said(
     lookback_length: int, stale_after: int | None, stale_bars: int
 ) -> None:
-    assert MarketBetaConfig(lookback_length, 3, stale_after).stale_bars == stale_bars
+    assert (
+        MarketBetaConfig(lookback_length, 3, stale_after=stale_after).stale_bars
+        == stale_bars
+    )
 
 
 def test_the_defaults_are_a_session_of_minutes_and_an_hour_to_warm_up() -> None:
@@ -87,8 +92,8 @@ def test_a_configuration_is_a_value() -> None:
     ("content", "complaint"),
     [
         ({"lookback": 5}, "unknown field `lookback`"),
-        ({"lookback_length": "5"}, "Expected `int`"),
-        ({"lookback_length": 5.5}, "Expected `int`"),
+        ({"lookback_length": "5"}, "counts bars; for '5' say window"),
+        ({"lookback_length": 5.5}, "Expected `int | str`"),
         ({"lookback_length": 5}, "never holds 60 pairs"),
     ],
 )

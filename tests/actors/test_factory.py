@@ -160,7 +160,7 @@ def test_streaming_equals_the_batch_at_every_published_bar(
             )
         assert update.n_obs == series.n_obs[bar]
         assert update.status == series.status[bar]
-        oldest = max(0, bar + 1 - market.config.lookback_length)
+        oldest = max(0, bar + 1 - market.config.n_bars)
         assert update.window_start == market.stamps[oldest]
         assert update.revision == update.conflated == 0
     expected: set[tuple[str, int]] = set()
@@ -336,7 +336,9 @@ class TestFactors:
         self, data: st.DataObject, market: Market, lookback_length: int, taken: Paths
     ) -> None:
         slow = Factor(BENCHMARK, "slow", market.config)
-        fast = Factor(BENCHMARK, "fast", MarketBetaConfig(lookback_length, 3, 1))
+        fast = Factor(
+            BENCHMARK, "fast", MarketBetaConfig(lookback_length, 3, stale_after=1)
+        )
         together = BetaFactory(market.symbols, factors=[slow, fast])
         with taken.taken():
             updates = drive(together, data.draw(arrivals(market)))

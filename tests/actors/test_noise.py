@@ -260,7 +260,7 @@ def digest() -> str:
     returns = rng.normal(0, 1e-3, (40, len(symbols)))
     returns[rng.random(returns.shape) < 0.3] = nan
     factors = [
-        Factor(benchmark, name, MarketBetaConfig(7, 3, 2))
+        Factor(benchmark, name, MarketBetaConfig(7, 3, stale_after=2))
         for benchmark, name in (("QQQ", "tech"), ("SPY", "market"), ("SPY", "again"))
     ]
     market = Market(

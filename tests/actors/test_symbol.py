@@ -2,6 +2,7 @@
 
 from math import inf, nan
 
+import numpy as np
 import pytest
 
 from beta_factory.actors import Factor, MarketBetaConfig
@@ -26,9 +27,11 @@ class Stage:
             for name in benchmarks
         }
         windows = tuple(
-            SymbolWindow(cohort.stage, BAC) for cohort in self.cohorts.values()
+            SymbolWindow(cohort.stage, cohort.override, cohort.forget, BAC)
+            for cohort in self.cohorts.values()
         )
-        self.actor = SymbolActor("BAC", windows, self.tally)
+        self.apart = np.zeros(3, dtype=np.bool_)
+        self.actor = SymbolActor("BAC", windows, self.tally, self.apart)
 
     def open(self, benchmark: str, ts: int, value: float) -> None:
         self.cohorts[benchmark].open_bar(ts, value, 0)

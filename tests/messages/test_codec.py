@@ -17,11 +17,14 @@ from beta_factory.messages import (
     MESSAGE_TYPES,
     WIRE_VERSION,
     Acknowledged,
+    AddSymbol,
+    BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     BetasUpdated,
     BetaUpdated,
     Encoding,
     Goodbye,
+    HaltSymbol,
     Heartbeat,
     Hello,
     MalformedMessageError,
@@ -30,9 +33,12 @@ from beta_factory.messages import (
     Reason,
     Rejected,
     RejectReason,
+    RemoveSymbol,
+    ResumeSymbol,
     ReturnObserved,
     ReturnsObserved,
     Role,
+    SessionOpened,
     Status,
     Subscribe,
     Subscribed,
@@ -40,6 +46,7 @@ from beta_factory.messages import (
     Unsubscribe,
     beta_topic,
     betas,
+    commands,
     control,
     decode,
     decode_payload,
@@ -135,12 +142,14 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
             seq=300,
             ts_init=BAR + 1,
             conflated=2,
+            n_eff=45.0,
         ),
         (
-            "dc0013 a155 a66d61726b6574 a44141504c a3535059 cf17979cfe362a0000"
+            "dc0014 a155 a66d61726b6574 a44141504c a3535059 cf17979cfe362a0000"
             "cb3ff4000000000000 cb0000000000000000 cb3fc0000000000000"
             "cb4024000000000000 cb3fe8000000000000 cb3fe0000000000000"
             "3c cf17979cf03de2a800 01 00 01 cd012c cf17979cfe362a0001 02"
+            "cb4046800000000000"
         ),
     ),
     "BetaUpdated without numbers": (
@@ -164,8 +173,9 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
             ts_init=BAR + 1,
         ),
         (
-            "dc0013 a155 a66d61726b6574 a44141504c a3535059 cf17979cfe362a0000"
+            "dc0014 a155 a66d61726b6574 a44141504c a3535059 cf17979cfe362a0000"
             "c0 c0 c0 c0 c0 c0 01 cf17979cf03de2a800 00 01 00 01 cf17979cfe362a0001 00"
+            "c0"
         ),
     ),
     "BetasUpdated": (
@@ -190,17 +200,39 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
             seqs=b"",
             ts_init=column("q", BAR + 1),
             conflated=column("i", 2, 0),
+            n_eff=column("d", 45.0, NAN),
         ),
         (
-            "dc0015 a156 a66d61726b6574 a3535059 cf17979cfe362a0000 03"
+            "dc0016 a156 a66d61726b6574 a3535059 cf17979cfe362a0000 03"
             "c4080400000002000000"
             "c410000000000000f43f000000000000f87f c4100000000000000000000000000000f87f"
             "c410000000000000c03f000000000000f87f c4100000000000002440000000000000f87f"
             "c410000000000000e83f000000000000f87f c410000000000000e03f000000000000f87f"
             "c4083c00000001000000 c41000a8e23df09c971700002a36fe9c9717 c4020100"
             "c4020001 c4080100000000000000 cd012d c400 c40801002a36fe9c9717"
-            "c4080200000000000000"
+            "c4080200000000000000 c4100000000000804640000000000000f87f"
         ),
+    ),
+    "BenchmarkReturnMissed": (
+        BenchmarkReturnMissed(benchmark="SPY", ts_event=BAR, seq=7, ts_init=BAR + 1),
+        "95 a14d a3535059 cf17979cfe362a0000 07 cf17979cfe362a0001",
+    ),
+    "SessionOpened": (
+        SessionOpened(benchmark="SPY", ts_event=BAR, seq=7, ts_init=BAR + 1),
+        "95 a14f a3535059 cf17979cfe362a0000 07 cf17979cfe362a0001",
+    ),
+    "HaltSymbol": (
+        HaltSymbol(symbol="BRK.B", ts_init=1),
+        "93 a16b a542524b2e42 01",
+    ),
+    "ResumeSymbol": (
+        ResumeSymbol(symbol="BRK.B", ts_init=1),
+        "93 a172 a542524b2e42 01",
+    ),
+    "AddSymbol": (AddSymbol(symbol="BRK.B", ts_init=1), "93 a161 a542524b2e42 01"),
+    "RemoveSymbol": (
+        RemoveSymbol(symbol="BRK.B", ts_init=1),
+        "93 a17a a542524b2e42 01",
     ),
     "Hello": (
         Hello(version=1, role=Role.FEED, name="qmtl", token="secret"),
@@ -296,8 +328,8 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     BenchmarkReturnObserved: {"seq": 0, "ts_init": 0},
     SymbolsDeclared: {},
     ReturnsObserved: {"seq": 0, "ts_init": 0},
-    BetaUpdated: {"conflated": 0},
-    BetasUpdated: {"conflated": b""},
+    BetaUpdated: {"conflated": 0, "n_eff": None},
+    BetasUpdated: {"conflated": b"", "n_eff": b""},
     Hello: {
         "version": 1,
         "role": Role.SUBSCRIBER,
@@ -315,6 +347,12 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     Heartbeat: {},
     Acknowledged: {},
     Goodbye: {"reason": ""},
+    BenchmarkReturnMissed: {"seq": 0, "ts_init": 0},
+    SessionOpened: {"seq": 0, "ts_init": 0},
+    HaltSymbol: {"ts_init": 0},
+    ResumeSymbol: {"ts_init": 0},
+    AddSymbol: {"ts_init": 0},
+    RemoveSymbol: {"ts_init": 0},
 }
 
 HEARTBEAT: Final = bytes.fromhex("92 a148 01")
@@ -376,7 +414,7 @@ def test_numbers_and_words_on_the_wire_are_frozen(words: type[Enum]) -> None:
 def test_every_enum_has_frozen_values() -> None:
     enums = {
         value
-        for module in (betas, control, returns)
+        for module in (betas, commands, control, returns)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Enum)
     }
@@ -389,7 +427,7 @@ def test_every_enum_has_frozen_values() -> None:
 def test_every_struct_of_the_package_is_a_message_type() -> None:
     structs = {
         value
-        for module in (betas, control, returns)
+        for module in (betas, commands, control, returns)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, msgspec.Struct)
     }
@@ -483,6 +521,7 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "seq": counts,
         "ts_init": counts,
         "conflated": counts,
+        "n_eff": optional_numbers,
     },
     BetasUpdated: {
         "factor": names,
@@ -505,6 +544,7 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "seqs": columns,
         "ts_init": columns,
         "conflated": columns,
+        "n_eff": columns,
     },
     Hello: {
         "version": versions,
@@ -534,6 +574,22 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
     Heartbeat: {"ts_init": counts},
     Acknowledged: {"seq": counts},
     Goodbye: {"reason": texts},
+    BenchmarkReturnMissed: {
+        "benchmark": names,
+        "ts_event": counts,
+        "seq": counts,
+        "ts_init": counts,
+    },
+    SessionOpened: {
+        "benchmark": names,
+        "ts_event": counts,
+        "seq": counts,
+        "ts_init": counts,
+    },
+    HaltSymbol: {"symbol": names, "ts_init": counts},
+    ResumeSymbol: {"symbol": names, "ts_init": counts},
+    AddSymbol: {"symbol": names, "ts_init": counts},
+    RemoveSymbol: {"symbol": names, "ts_init": counts},
 }
 
 

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beta_factory.actors.openings import OVERNIGHT_GAP_NS
 from beta_factory.messages.errors import BarFileError
-from beta_factory.runtime.bars import OVERNIGHT_GAP_NS, Bars, read_bars
+from beta_factory.runtime.bars import Bars, read_bars
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

@@ -126,7 +126,7 @@ def test_every_key_is_read() -> None:
             turn_budget=7,
         ),
         factors=(
-            Factor("SPY", "market", MarketBetaConfig(390, 60, 39)),
+            Factor("SPY", "market", MarketBetaConfig(390, 60, stale_after=39)),
             Factor("Q Q", "a.b", MarketBetaConfig(3, 3)),
         ),
         log=LogConfig(level=LogLevel.WARNING),
@@ -136,9 +136,13 @@ def test_every_key_is_read() -> None:
 
 
 def test_factor_section_has_the_keys_of_factor_and_model() -> None:
-    text = describe(
-        parse_config(SMALLEST, environ=variables(FACTORS__MARKET__STALE_AFTER="9"))
-    )
+    given = {
+        "FACTORS__MARKET__STALE_AFTER": "9",
+        "FACTORS__MARKET__HALF_LIFE": "30",
+        "FACTORS__MARKET__BAR_INTERVAL": "1min",
+        "FACTORS__MARKET__CALENDAR": "09:30-16:00 America/New_York",
+    }
+    text = describe(parse_config(SMALLEST, environ=variables(**given)))
     section = text.partition("[factors.market]\n")[2]
     keys = re.findall(r"^(\w+) = ", section, re.MULTILINE)
     assert keys == ["benchmark", *MarketBetaConfig.__struct_fields__]
@@ -269,7 +273,7 @@ BAD: Final[dict[str, Bad]] = {
         f"""
         symbols = ["A"]
         {FACTOR}
-        lookback_length = "390"
+        lookback_length = true
         min_observations = 60.0
         stale_after = []
         [server]
@@ -294,7 +298,7 @@ BAD: Final[dict[str, Bad]] = {
             ),
             ("actors.overflow", f"must be one of {POLICIES}, was 1"),
             ("log.level", f"must be one of {LEVELS}, was 'LOUD'"),
-            ("factors.market.lookback_length", "must be a whole number, was '390'"),
+            ("factors.market.lookback_length", "must be a whole number, was True"),
             ("factors.market.min_observations", "must be a whole number, was 60.0"),
             ("factors.market.stale_after", "must be a whole number, was []"),
         ],
@@ -812,6 +816,9 @@ def test_description_is_what_the_sample_says() -> None:
         'benchmark = "SPY"\n'
         "lookback_length = 390\n"
         "min_observations = 60\n"
+        'window = "bars"\n'
+        'returns = "simple"\n'
+        'overnight = "exclude"\n'
         "allowed_lateness = 0\n"
     )
 

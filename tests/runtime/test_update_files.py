@@ -36,7 +36,15 @@ from beta_factory.runtime.update_files import UpdateWriter, json_line
 SUFFIXES: Final = (".parquet", ".csv", ".jsonl")
 SYMBOLS: Final = ("AAPL", "BRK.B", 'Q"U,O\nTE', "É", "2026")
 TEXTS: Final = ("factor", "symbol", "benchmark", "status", "reason")
-NUMBERS: Final = ("beta", "alpha", "std_error", "t_stat", "r_squared", "residual_std")
+NUMBERS: Final = (
+    "beta",
+    "alpha",
+    "std_error",
+    "t_stat",
+    "r_squared",
+    "residual_std",
+    "n_eff",
+)
 SCHEMA: Final[dict[str, type[pl.DataType]]] = {
     name: pl.String if name in TEXTS else pl.Float64 if name in NUMBERS else pl.Int64
     for name in BetaUpdated.__struct_fields__
@@ -57,7 +65,7 @@ def published(n_bars: int, *, seed: int = 0) -> list[Turn]:
     factory = BetaFactory(
         SYMBOLS,
         factors=[
-            Factor("SPY", "market", MarketBetaConfig(20, 5, 2)),
+            Factor("SPY", "market", MarketBetaConfig(20, 5, stale_after=2)),
             Factor("Q Q", "sector.x", MarketBetaConfig(10, 3)),
         ],
     )
@@ -260,7 +268,7 @@ def test_parquet_and_csv_have_the_fields_of_an_update_in_order(tmp_path: Path) -
     assert header == ",".join(BetaUpdated.__struct_fields__)
     assert line == (
         "market,AAPL,SPY,1700000000000000000,1.25,-1e-7,0.1,12.5,0.5,5e-324,60,"
-        "1699999999999999940,ok,none,0,1,1700000000000000001,0"
+        "1699999999999999940,ok,none,0,1,1700000000000000001,0,"
     )
 
 
@@ -336,7 +344,7 @@ def test_json_line_is_what_it_is() -> None:
         '"ts_event":1700000000000000000,"beta":null,"alpha":"-inf","std_error":0.1,'
         '"t_stat":"inf","r_squared":0.5,"residual_std":5e-324,"n_obs":60,'
         '"window_start":1699999999999999940,"status":"ok","reason":"none",'
-        '"revision":0,"seq":1,"ts_init":1700000000000000001,"conflated":3}\n'
+        '"revision":0,"seq":1,"ts_init":1700000000000000001,"conflated":3,"n_eff":null}\n'
     )
 
 

@@ -26,6 +26,7 @@ from beta_factory.actors import (
     MarketBetaConfig,
 )
 from beta_factory.actors.behavior import Outgoing
+from beta_factory.actors.symbol import SymbolActor
 from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import (
     BetasUpdated,
@@ -34,7 +35,9 @@ from beta_factory.messages import (
     Hello,
     Message,
     Overflow,
+    Reason,
     Role,
+    Status,
     Subscribe,
     Subscribed,
     decode_payload,
@@ -180,6 +183,16 @@ class Flaky(Probe):
     def on_restart(self, error: BaseException) -> None:
         super().on_restart(error)
         self.actor.on_restart(error)
+
+    @property
+    def status(self) -> Status | None:
+        """What an operator made of the symbol."""
+        return self.actor.status if isinstance(self.actor, SymbolActor) else None
+
+    @property
+    def reason(self) -> Reason:
+        """Why."""
+        return self.actor.reason if isinstance(self.actor, SymbolActor) else Reason.NONE
 
 
 class FlakyBroadcaster(Flaky):

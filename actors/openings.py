@@ -1,0 +1,189 @@
+"""Which bars a benchmark's return opens: sessions, the regular grid, the night.
+
+Rule: a bar belongs to the grid when its benchmark return was observed or declared
+missing, or when the grid is regular (``bar_interval``) and it lies between two others
+of one session, or between one of them and the session's end. The same rule opens the
+bars of a batch and of the live path.
+
+::
+
+    bar_interval = "1min"       session                    night      session
+    benchmark     o  o  .  .  o  o  .  .  |        |  .  o  o
+    grid          x  x  -  -  x  x  -  -  |        |  -  n  x
+                                    `--.--'           '
+                           with a calendar only: to the close, and from the open
+
+    o = observed   . = never came   x = a bar   - = a bar without a pair
+    n = the first bar of a session: its return spans the night (``overnight``)
+
+A session is known by its calendar; else by `SessionOpened`, or on an intraday grid by a
+gap of more than `OVERNIGHT_GAP_NS`.
+"""
+
+from math import inf, nan
+from typing import Any, Final
+
+from ..estimators import Opening
+from .config import MarketBetaConfig
+from .durations import DAY_NS
+
+OVERNIGHT_GAP_NS: Final = 4 * 3600 * 10**9
+"""Two bars further apart than this have a night between them.
+
+Longer than every lunch break (Shanghai's 90 minutes) and than the hour in which
+futures pause; shorter than the shortest night, the eight hours between New York's
+post-market and the next pre-market.
+"""
+
+_WITHHELD: Final = 8
+"""First bars of sessions whose returns are remembered: those that a late bar may yet
+show to have been the second."""
+
+_DECAYED: Final = 64
+"""After so many half-lives nothing of a weight is left in a double."""
+
+
+class Openings:
+    """The grid of one factor, as far as stamps go.
+
+    Parameters
+    ----------
+    model
+        Says how sessions are known and what they do.
+    """
+
+    def __init__(self, model: MarketBetaConfig) -> None:
+        self._interval = model.interval_ns
+        self._calendar = model.sessions
+        self._by_gap = self._calendar is None and model.is_intraday
+        self._withholds = model.overnight == "exclude" and model.is_intraday
+        self._resets = model.window == "session"
+        if model.decay is not None:
+            self._reach = _DECAYED * model.decay if model.window != "time" else inf
+        else:
+            self._reach = inf if model.window == "time" else model.n_bars
+        self.newest = -1
+        """Stamp of the newest bar; -1 before the first."""
+        self.floor = -1
+        """Stamps up to here belong to earlier sessions."""
+        self.withheld: dict[int, float] = {}
+        """Benchmark returns of first bars of sessions, by stamp, newest last."""
+        self._opened = -1  # stamp of a SessionOpened that no bar has followed yet
+
+    @property
+    def withholds_nights(self) -> bool:
+        """Whether the first bar of a session stays out of the windows."""
+        return self._withholds
+
+    @property
+    def resets(self) -> bool:
+        """Whether a window begins anew with each session."""
+        return self._resets
+
+    def open_session(self, stamp: int) -> None:
+        """Note that a session opens; bars with a later stamp belong to it."""
+        if self._calendar is None:
+            self._opened = max(self._opened, stamp)
+
+    def next(self, stamp: int, benchmark_return: float) -> list[Opening]:
+        """Return the bars that a benchmark return opens, its own last.
+
+        Parameters
+        ----------
+        stamp
+            Above `newest`.
+        benchmark_return
+            NaN = declared missing.
+        """
+        floor = self._floor_of(stamp)
+        is_first = floor is not None
+        openings = [Opening(skipped, nan) for skipped in self._skipped(stamp, floor)]
+        if floor is not None:
+            self.floor = floor
+            if self._withholds:
+                self.withhold(stamp, benchmark_return)
+                benchmark_return = nan
+        openings.append(Opening(stamp, benchmark_return))
+        if is_first and self._resets:
+            first = next(i for i, o in enumerate(openings) if o.stamp > self.floor)
+            openings[first] = openings[first]._replace(resets=True)
+        self.newest = stamp
+        return openings
+
+    def withhold(self, stamp: int, benchmark_return: float) -> None:
+        """Keep the return of a session's first bar out of the windows."""
+        self.withheld[stamp] = benchmark_return
+        while len(self.withheld) > _WITHHELD:
+            del self.withheld[min(self.withheld)]
+
+    def state(self) -> dict[str, Any]:
+        """Return what has to be kept to go on later."""
+        return {
+            "newest": self.newest,
+            "floor": self.floor,
+            "withheld": dict(self.withheld),
+            "opened": self._opened,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.newest = state["newest"]
+        self.floor = state["floor"]
+        self.withheld = dict(state["withheld"])
+        self._opened = state["opened"]
+
+    def _floor_of(self, stamp: int) -> int | None:
+        # Where the session that begins with this bar begins; None = none begins.
+        if self._calendar is not None:
+            session = self._calendar.session(self._calendar.number_at(stamp))
+            begins = session is not None and self.newest <= session.opens
+            is_known = self.newest >= 0
+            return session.opens if session and begins and is_known else None
+        if self.newest <= self._opened < stamp and self._opened >= 0:
+            opened, self._opened = self._opened, -1
+            return opened
+        if self._by_gap and 0 <= self.newest < stamp - OVERNIGHT_GAP_NS:
+            return self.newest + OVERNIGHT_GAP_NS
+        return None
+
+    def _skipped(self, stamp: int, floor: int | None) -> list[int]:
+        # Bars of the regular grid between the newest and this one.
+        interval = self._interval
+        if interval is None or self.newest < 0 or interval > DAY_NS:
+            return []
+        if self._calendar is not None:
+            return self._skipped_by_calendar(stamp, interval)
+        if floor is not None or interval == DAY_NS:
+            return []
+        return self._between(self.newest, stamp - interval // 2, interval)
+
+    def _skipped_by_calendar(self, stamp: int, interval: int) -> list[int]:
+        calendar = self._calendar
+        skipped: list[int] = []
+        if calendar is None:
+            return skipped
+        number, last = calendar.number_at(self.newest), calendar.number_at(stamp)
+        newest_session = calendar.session(number)
+        number = max(number, last - int(min(self._reach, 10**6)) - 1)
+        while number <= last:
+            session = calendar.session(number)
+            number += 1
+            if session is None:
+                continue
+            if interval == DAY_NS:
+                # One bar a session, at the newest bar's distance from its open.
+                into = self.newest - newest_session.opens if newest_session else 0
+                bar = session.opens + into
+                if self.newest < bar < stamp and number <= last:
+                    skipped.append(bar)
+                continue
+            first = max(self.newest, session.opens)
+            before = min(stamp - interval // 2, session.closes + 1)
+            skipped += self._between(first, before, interval)
+        return skipped
+
+    def _between(self, after: int, before: int, interval: int) -> list[int]:
+        # Stamps of the grid in (after, before); of a long gap its end is enough.
+        n_skipped = max(0, -(-(before - after) // interval) - 1)
+        first = int(max(0, n_skipped - self._reach))
+        return [after + interval * (i + 1) for i in range(first, n_skipped)]
