@@ -129,7 +129,9 @@ def _exchange(name: str) -> Calendar:
         raise ValueError(msg) from error
     known: list[str] = sorted(package.get_calendar_names())
     if name not in known:
-        msg = f"no exchange has the code {name!r}; there are {', '.join(known[:10])}, ..."
+        msg = (
+            f"no exchange has the code {name!r}; there are {', '.join(known[:10])}, ..."
+        )
         raise ValueError(msg)
     with warnings.catch_warnings():  # the package is older than its pandas
         warnings.simplefilter("ignore")
