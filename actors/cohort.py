@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Opening
+from ..estimators import Opening, State
 from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
@@ -292,6 +292,30 @@ class Cohort:
         self.commit()
         self._slab.forget(row)
         self._standing.forget(row)
+
+    def state(self) -> State:
+        """Return what has to be kept to go on later, as it is at the end of a turn."""
+        self.commit()
+        return {
+            "ts_event": self.ts_event,
+            "n_pairs": self.n_pairs,
+            "paired_stamp": self._paired_stamp,
+            "windows": self._slab.state(),
+            "openings": self._openings.state(),
+            "pending": self._pending.state(),
+            "standing": self._standing.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        self.ts_event = state["ts_event"]
+        self.n_pairs = state["n_pairs"]
+        self._paired_stamp = state["paired_stamp"]
+        self._slab.restore(state["windows"])
+        self._openings.restore(state["openings"])
+        self._pending.restore(state["pending"])
+        self._standing.restore(state["standing"])
+        self._cells = self._slab.cells
 
     @property
     def _oldest_open(self) -> int:

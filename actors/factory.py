@@ -8,6 +8,7 @@ each.
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from ..estimators import LARGEST
@@ -25,6 +26,8 @@ from ..messages import (
     ReturnObserved,
     ReturnsObserved,
     SessionOpened,
+    SnapshotError,
+    Status,
     SymbolsDeclared,
     parse_beta_topic,
 )
@@ -37,6 +40,7 @@ from .columns import BetaColumns
 from .config import Factor, MarketBetaConfig
 from .publisher import BetaPublisher
 from .rows import BetaRows
+from .snapshot import pack_state, unpack_state
 from .symbol import SymbolActor, SymbolWindow
 from .tables import SymbolTables
 from .tally import Drop, Tally
@@ -181,6 +185,62 @@ class BetaFactory:
             if publisher.factor == factor and row is not None:
                 return publisher.last_value(row)
         return None
+
+    def snapshot(self) -> bytes:
+        """Return all that this factory knows, for `restore`.
+
+        Take it between messages; the updates it has returned so far are not in it, but
+        the last value of each topic is.
+        """
+        return pack_state(
+            {
+                "symbols": self.symbols,
+                "factors": [msgspec.to_builtins(factor) for factor in self.factors],
+                "dropped": {str(reason): n for reason, n in self.tally.dropped.items()},
+                "halts": [actor.status for actor in self.actors.values()],
+                "tables": self._tables.state(),
+                "cohorts": [cohort.state() for cohort in self.cohorts],
+                "publishers": [publisher.state() for publisher in self.publishers],
+            }
+        )
+
+    def restore(self, content: bytes) -> None:
+        """Go on from a snapshot; this factory has taken nothing yet.
+
+        The factors must be those of the snapshot. A symbol that it does not know begins
+        with an empty window, one that is no longer here is left out.
+
+        Parameters
+        ----------
+        content
+            As `snapshot` returned it, from any process.
+
+        Raises
+        ------
+        SnapshotError
+            When it is no snapshot, is damaged, or is one of other factors.
+        """
+        header = unpack_state(content)
+        factors = [msgspec.to_builtins(factor) for factor in self.factors]
+        if header["factors"] != factors:
+            raise SnapshotError(
+                "is of other factors: "
+                + ", ".join(str(factor["name"]) for factor in header["factors"])
+            )
+        row_of = {symbol: row for row, symbol in enumerate(header["symbols"])}
+        sources = np.array([row_of.get(symbol, -1) for symbol in self.symbols])
+        state = unpack_state(content, sources)
+        for cohort, part in zip(self.cohorts, state["cohorts"], strict=True):
+            cohort.restore(part)
+        for publisher, part in zip(self.publishers, state["publishers"], strict=True):
+            publisher.restore(part)
+        for symbol, status in zip(header["symbols"], state["halts"], strict=True):
+            if symbol in self.actors and status is not None:
+                self.actors[symbol].restore(Status(status))
+        self.tally.dropped.update(
+            {Drop(reason): n for reason, n in state["dropped"].items()}
+        )
+        self._tables.restore(state["tables"])
 
     def route(self, message: Message) -> Behavior | None:
         """Return the actor that a message is addressed to; ``None`` = nobody.

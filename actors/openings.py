@@ -21,9 +21,9 @@ gap of more than `OVERNIGHT_GAP_NS`.
 """
 
 from math import inf, nan
-from typing import Any, Final
+from typing import Final
 
-from ..estimators import Opening
+from ..estimators import Opening, State
 from .config import MarketBetaConfig
 from .durations import DAY_NS
 
@@ -116,16 +116,16 @@ class Openings:
         while len(self.withheld) > _WITHHELD:
             del self.withheld[min(self.withheld)]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return what has to be kept to go on later."""
         return {
             "newest": self.newest,
             "floor": self.floor,
-            "withheld": dict(self.withheld),
+            "withheld": list(self.withheld.items()),
             "opened": self._opened,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Go on from a `state`."""
         self.newest = state["newest"]
         self.floor = state["floor"]

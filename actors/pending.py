@@ -7,7 +7,7 @@ a wrong clock must not shut out the bar that comes next.
 
 import numpy as np
 
-from ..estimators import Floats, cells_of
+from ..estimators import Floats, PerRow, State, cells_of
 from .tally import Drop, Tally
 
 
@@ -72,6 +72,18 @@ class PendingBars:
         for skipped in [stamp for stamp in bars if stamp < oldest_open]:
             self._expire(skipped)
         return None if bar is None else bar.column
+
+    def state(self) -> State:
+        """Return what waits, by stamp."""
+        return {
+            str(stamp): PerRow(bar.column, np.nan) for stamp, bar in self._bars.items()
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for stamp, column in state.items():
+            bar = self._bars[int(stamp)] = PendingBar(self._n_rows)
+            bar.column[:] = column
 
     def _expire(self, ts_event: int) -> None:
         column = self._bars.pop(ts_event).column

@@ -1,10 +1,12 @@
 """The last value of every topic of one factor, and the sequence of its updates."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimators import PerRow, State
 from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, beta_topic
 from .columns import BetaColumns, Rows
@@ -138,6 +140,38 @@ class BetaPublisher:
         if not self.seq[row]:
             return None
         return self._take(np.array([row]), int(self._ts_event[row])).as_rows()[0]
+
+    def state(self) -> State:
+        """Return what has to be kept to go on later."""
+        n_eff = np.full(len(self.symbols), np.nan)
+        return {
+            "last_seq": self.last_seq,
+            "has_n_eff": self._n_eff is not None,
+            "n_eff": PerRow(n_eff if self._n_eff is None else self._n_eff, np.nan),
+            "numbers": PerRow(self._numbers, np.nan),
+            **{name: PerRow(column, 0) for name, column in self._integers().items()},
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        self.last_seq = state["last_seq"]
+        self._n_eff = state["n_eff"] if state["has_n_eff"] else None
+        self._numbers[:] = state["numbers"]
+        for name, column in self._integers().items():
+            column[:] = state[name]
+
+    def _integers(self) -> dict[str, NDArray[Any]]:
+        return {
+            "seq": self.seq,
+            "n_updates": self.n_updates,
+            "n_obs": self._n_obs,
+            "ts_event": self._ts_event,
+            "window_start": self._window_start,
+            "status": self._status,
+            "reason": self._reason,
+            "revision": self._revision,
+            "ts_init": self._ts_init,
+        }
 
     def _take(self, rows: Rows, ts_event: int) -> BetaColumns:
         return BetaColumns(

@@ -8,6 +8,7 @@ makes it too long, or when the clock is looked at, whichever the model counts by
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimators import PerRow, State
 from ..messages import Reason, Status
 from .columns import Rows
 from .config import MarketBetaConfig
@@ -88,6 +89,40 @@ class Standing:
         self._was_warm[row] = False
         self.revision[row] = 0
         self._announced.discard(row)
+
+    def state(self) -> State:
+        """Return what has to be kept to go on later."""
+        return {
+            "now_ns": self._now_ns,
+            "announced": PerRow(self._announced_mask(), 0),
+            "revision": PerRow(self.revision, 0),
+            "last_pair": PerRow(self._last_pair, -1),
+            "was_warm": PerRow(self._was_warm, 0),
+            "seen_at": PerRow(self._seen_at, -1),
+            "is_late": PerRow(self._is_late, 0),
+            "overridden": PerRow(self._overridden, 0),
+            "override_status": PerRow(self._override_status, 0),
+            "override_reason": PerRow(self._override_reason, 0),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        self._now_ns = state["now_ns"]
+        self._announced = set(np.flatnonzero(state["announced"]).tolist())
+        self.revision[:] = state["revision"]
+        self._last_pair[:] = state["last_pair"]
+        self._was_warm[:] = state["was_warm"]
+        self._seen_at[:] = state["seen_at"]
+        self._is_late[:] = state["is_late"]
+        self._overridden[:] = state["overridden"]
+        self._override_status[:] = state["override_status"]
+        self._override_reason[:] = state["override_reason"]
+        self._n_overridden = int(np.count_nonzero(self._overridden))
+
+    def _announced_mask(self) -> NDArray[np.bool_]:
+        mask = np.zeros(len(self.revision), dtype=np.bool_)
+        mask[list(self._announced)] = True
+        return mask
 
     def known(self) -> Rows:
         """Return the rows that ever completed a pair."""

@@ -89,6 +89,12 @@ class SymbolActor:
                 self._tally.drop(reason, message)
         return ()
 
+    def restore(self, status: Status) -> None:
+        """Go on as halted or removed: the windows say so already."""
+        self.status = status
+        for window in self._windows:
+            self._apart[window.row] = True
+
     def on_start(self) -> None:
         """Nothing to prepare: the row is there."""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..estimators import State
 from ..messages import MalformedMessageError, SymbolsDeclared
 from .columns import Rows
 
@@ -72,6 +73,15 @@ class SymbolTables:
         if self._last_named is None or self._last_named.symbols != symbols:
             self._last_named = self._resolve(symbols)
         return self._last_named
+
+    def state(self) -> State:
+        """Return the tables that were declared."""
+        return {str(n): list(table.symbols) for n, table in self._tables.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        for number, symbols in state.items():
+            self._tables[int(number)] = self._resolve(tuple(symbols))
 
     def _resolve(self, symbols: tuple[str, ...]) -> SymbolTable:
         if len(set(symbols)) != len(symbols):

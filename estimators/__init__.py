@@ -9,6 +9,7 @@ from .batch import Estimates, Opening, over_series, rolling_ols
 from .grid import AmendableGrid, Grid
 from .moments import LARGEST, Floats, cells_of
 from .slab import WindowSlab
+from .state import PerRow, State
 
 __all__ = [
     "LARGEST",
@@ -18,6 +19,8 @@ __all__ = [
     "Floats",
     "Grid",
     "Opening",
+    "PerRow",
+    "State",
     "WindowSlab",
     "cells_of",
     "over_series",

@@ -10,6 +10,7 @@ rows at once: closed segments are independent of each other, so they are all mad
 one pass, side by side.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from math import isnan, nan
 
@@ -26,6 +27,7 @@ from .moments import (
     recentre,
 )
 from .slab import Segment, WindowSlab
+from .state import State
 
 
 class AmendableSlab(WindowSlab, AmendableGrid):
@@ -75,6 +77,55 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         """Take out every return of one row."""
         self._y[:, row] = nan
         self._remake(np.array([row]))
+
+    def state(self) -> State:
+        """Return the bars and which of them are in which set.
+
+        The sets themselves can be made anew, with the same operations in the same
+        order: the state is a seventh of the memory.
+        """
+        return {
+            **self._bars(),
+            "first": self._first,
+            "is_sliding": self._is_sliding,
+            "head_first": self._head_first,
+            "back_first": self._back_first,
+            "segments": [segment[:2] for segment in self._segments],
+            "stretch": self._stretch[:2],
+            "next": self._next[:2],
+            "merged": [segment[:2] for segment in self._merged],
+            "next_merged": [segment[:2] for segment in self._next_merged],
+            "n_to_merge": len(self._to_merge),
+            "to_walk": self._to_walk,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        self._restore_bars(state)
+        self._first = state["first"]
+        self._is_sliding = state["is_sliding"]
+        self._head_first = state["head_first"]
+        self._back_first = state["back_first"]
+        self._slots = [np.zeros((FIELDS, self.n_rows)) for _ in state["segments"]]
+        self._free_slots = []
+        self._segments = deque(
+            Segment(first, end, slot)
+            for slot, (first, end) in enumerate(state["segments"])
+        )
+        slot_of = {segment[:2]: segment.slot for segment in self._segments}
+        self._stretch = _segment(state["stretch"])
+        self._next = _segment(state["next"])
+        self._merged = [_segment(run) for run in state["merged"]]
+        self._next_merged = [_segment(run) for run in state["next_merged"]]
+        unmerged = self._next_merged[: state["n_to_merge"]]
+        self._to_merge = [slot_of[segment[:2]] for segment in unmerged]
+        self._to_walk = state["to_walk"]
+        self._in_use = 0
+        self._suffixes = [
+            np.zeros((max(1, run.n_bars), FIELDS, self.n_rows))
+            for run in (self._stretch, self._next)
+        ]
+        self._remake(np.arange(self.n_rows))
 
     def _kept(self, first: int) -> list[tuple[int, float, Floats]]:
         # Stamp, benchmark return and returns of the window's bars from one of them on.
@@ -203,3 +254,8 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             self._add_bar(rows, bar, current, scratch, target)
             suffixes[bar - stretch.first - 1][:, rows] = target[0]
             current = target
+
+
+def _segment(run: Sequence[int]) -> Segment:
+    first, end = run
+    return Segment(first, end, -1)

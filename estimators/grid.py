@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .moments import LARGEST, Floats, cells_of
+from .state import PerRow, State
 
 Rows = NDArray[np.intp]
 
@@ -197,6 +198,33 @@ class Grid(ABC):
         self._y[slot] = nan
         self.cells = self._columns[slot]
 
+    def _bars(self) -> State:
+        # The bars that are kept.
+        slots = np.arange(self.oldest, self.newest + 1) % len(self.stamps)
+        return {
+            "oldest": self.oldest,
+            "newest": self.newest,
+            "stamps": self.stamps[slots],
+            "x": self._x[slots],
+            "y": PerRow(self._y[slots], nan),
+        }
+
+    def _restore_bars(self, state: State) -> None:
+        oldest, newest = int(state["oldest"]), int(state["newest"])
+        self.oldest, self.newest = oldest, newest
+        bars = np.arange(oldest, newest + 1)
+        capacity = len(self.stamps)
+        while capacity < len(bars):
+            capacity *= 2
+        self.stamps = np.zeros(capacity, dtype=np.int64)
+        self._x = np.full(capacity, nan)
+        self._y = np.full((capacity, self.n_rows), nan)
+        self.stamps[bars % capacity] = state["stamps"]
+        self._x[bars % capacity] = state["x"]
+        self._y[bars % capacity] = state["y"]
+        self._columns = [cells_of(column) for column in self._y]
+        self.cells = self._columns[newest % capacity]
+
     def _position(self, stamp: int) -> int:
         # The first bar that is kept whose stamp is not below this one.
         low, high = self.oldest, self.newest + 1
@@ -263,6 +291,14 @@ class AmendableGrid(Grid):
         The bars after it move by one; the oldest may leave the window. ``None`` when
         the new bar itself is outside the window.
         """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return what has to be kept to go on later, as it is at the end of a turn."""
+
+    @abstractmethod
+    def restore(self, state: State) -> None:
+        """Go on from a `state`; these windows are empty."""
 
     @abstractmethod
     def restart(self, bar: int) -> None:

@@ -46,6 +46,7 @@ from .errors import (
     MalformedMessageError,
     RejectedError,
     SlowSubscriberError,
+    SnapshotError,
     WireVersionError,
 )
 from .returns import (
@@ -99,6 +100,7 @@ __all__ = [
     "Role",
     "SessionOpened",
     "SlowSubscriberError",
+    "SnapshotError",
     "Status",
     "Subscribe",
     "Subscribed",

@@ -11,6 +11,7 @@ The tree, most general first::
     |-- ConfigError (ValueError)              one or more wrong keys, each with its path
     |-- BarFileError (ValueError)             a bar file's row or column is unusable
     |-- InvalidReturnsError (ValueError)      arrays that cannot be returns of one grid
+    |-- SnapshotError (ValueError)            bytes that are no snapshot of this factory
     |-- MailboxFullError                      a bounded mailbox refused a message
     |-- ActorDeadError                        a message to an actor that has ended
     |-- SlowSubscriberError                   a subscriber was cut by its own policy
@@ -164,6 +165,20 @@ class InvalidReturnsError(BetaFactoryError, ValueError):
         self.name = name
         self.reason = reason
         super().__init__(f"{name}: {reason}")
+
+
+class SnapshotError(BetaFactoryError, ValueError):
+    """Bytes that are not a snapshot, or not one of this factory.
+
+    Parameters
+    ----------
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"snapshot {reason}")
 
 
 class MailboxFullError(BetaFactoryError):
