@@ -8,6 +8,7 @@ from .amend import AmendableSlab
 from .batch import Estimates, Opening, over_series, rolling_ols
 from .grid import AmendableGrid, Grid
 from .moments import LARGEST, Floats, cells_of
+from .pairs import PairWindows
 from .slab import WindowSlab
 from .state import PerRow, State
 
@@ -19,6 +20,7 @@ __all__ = [
     "Floats",
     "Grid",
     "Opening",
+    "PairWindows",
     "PerRow",
     "State",
     "WindowSlab",
