@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Opening, State
+from ..estimators import AmendableGrid, Opening, State
 from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
@@ -282,6 +282,11 @@ class Cohort:
         if self.n_bars:
             self._emit_status(np.array([row]))
 
+    @property
+    def windows(self) -> AmendableGrid:
+        """The windows, to look at."""
+        return self._slab
+
     def advance_clock(self, now_ns: int) -> None:
         """Tell the time: rows without a pair for too long become stale."""
         self.commit()
@@ -508,12 +513,16 @@ class Cohort:
     def _commit_scalars(self, rows: list[int], ts_inits: list[int]) -> None:
         slab = self._slab
         worth_of = self._standing.paired_worth
+        window_start_of = slab.window_start_of
         updates: list[BetaRow] = []
         for row, ts_init in zip(rows, ts_inits, strict=True):
             slab.add_one(row)
             n, numbers = slab.estimate_one(row)
             status, reason = worth_of(row, n, numbers[0], slab.newest)
-            updates.append(BetaRow(row, int(n), numbers, status, reason, 0, ts_init))
+            start = window_start_of(row)
+            updates.append(
+                BetaRow(row, int(n), numbers, status, reason, 0, ts_init, start)
+            )
         self.n_pairs += len(rows)
         self.updates.append(
             BetaRows(
@@ -521,7 +530,6 @@ class Cohort:
                 benchmark=self.factor.benchmark,
                 symbols=self.symbols,
                 ts_event=self.ts_event,
-                window_start=int(slab.window_starts()[0]),
                 updates=updates,
             )
         )

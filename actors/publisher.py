@@ -117,7 +117,7 @@ class BetaPublisher:
             self._numbers[:, row] = update.numbers
             cells.n_obs[row] = update.n_obs
             cells.ts_event[row] = updates.ts_event
-            cells.window_start[row] = updates.window_start
+            cells.window_start[row] = update.window_start
             cells.status[row] = update.status
             cells.reason[row] = update.reason
             cells.revision[row] = update.revision

@@ -31,6 +31,7 @@ class BetaRow:
     reason: int
     revision: int
     ts_init: int
+    window_start: int
 
 
 @dataclass(slots=True)
@@ -42,7 +43,6 @@ class BetaRows:
     symbols: tuple[str, ...]
     """All symbols of the factor; each row points into them."""
     ts_event: int
-    window_start: int
     updates: list[BetaRow]
     first_seq: int = 0
     """`seq` of the first update, the others follow; 0 until published."""
@@ -56,7 +56,7 @@ class BetaRows:
         if self._messages is not None:
             return self._messages
         factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
-        ts_event, window_start = self.ts_event, self.window_start
+        ts_event = self.ts_event
         seq = self.first_seq - 1
         messages: list[BetaUpdated] = []
         for update in self.updates:
@@ -77,7 +77,7 @@ class BetaRows:
                     r_squared=r_squared,
                     residual_std=residual_std,
                     n_obs=update.n_obs,
-                    window_start=window_start,
+                    window_start=update.window_start,
                     status=_STATUS[update.status],
                     reason=_REASON[update.reason],
                     revision=update.revision,
@@ -101,7 +101,7 @@ class BetaRows:
             ts_event=self.ts_event,
             numbers=np.array([update.numbers for update in updates]).T,
             n_obs=np.array([update.n_obs for update in updates], dtype=np.int32),
-            window_start=np.array([self.window_start]),
+            window_start=np.array([update.window_start for update in updates]),
             status=np.array([update.status for update in updates], dtype=np.uint8),
             reason=np.array([update.reason for update in updates], dtype=np.uint8),
             revision=np.array([update.revision for update in updates], dtype=np.int32),

@@ -15,6 +15,7 @@ from .actors import (
     compute_market_beta,
 )
 from .messages import (
+    BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     BetaFactoryError,
     BetasUpdated,
@@ -25,6 +26,8 @@ from .messages import (
     ReturnObserved,
     ReturnsObserved,
     Role,
+    SessionOpened,
+    SnapshotError,
     Status,
     SymbolsDeclared,
     beta_topic,
@@ -34,6 +37,7 @@ from .runtime.client import BetaClient, connect
 __version__: Final = version("hft-beta-factory")
 
 __all__ = [
+    "BenchmarkReturnMissed",
     "BenchmarkReturnObserved",
     "BetaClient",
     "BetaFactory",
@@ -49,6 +53,8 @@ __all__ = [
     "ReturnObserved",
     "ReturnsObserved",
     "Role",
+    "SessionOpened",
+    "SnapshotError",
     "Status",
     "SymbolsDeclared",
     "__version__",

@@ -1,9 +1,9 @@
 """Late and corrected returns: windows whose past can change.
 
 Rule: after an amendment every set of pairs is what it would have been, had the return
-been there in time. A late return is added to the sets that are still growing, if it
-belongs to those alone; for everything else the rows' sets are made anew from the grid,
-with the same operations in the same order as the first time.
+been there in time, to the last bit: a set is a function of the grid. A late return that
+lies behind all others of its row is added like any other; for everything else the rows'
+sets are made anew from the grid, with the same operations in the same order.
 
 Making a row's sets anew costs some five stretches of added pairs, for any number of
 rows at once: closed segments are independent of each other, so they are all made in
@@ -41,11 +41,11 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         x = float(self._x[slot])
         if isnan(x):
             return
-        if was_missing and bar >= self._head_first and not isnan(value):
+        if was_missing and not isnan(value) and self._is_last(row, bar):
             n_rows = self.n_rows
             add_pair(self._growing_cells, row, n_rows, x, value)
             add_pair(self._growing_cells, row + FIELDS * n_rows, n_rows, x, value)
-        else:
+        elif bar < self._head_first or not self._regrow(np.array([row])):
             self._remake(np.array([row]))
 
     def amend_column(self, bar: int, returns: Floats) -> None:
@@ -141,6 +141,28 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         for stamp, x, returns in bars:
             self.advance(stamp, x)
             self.fill(returns)
+
+    def _is_last(self, row: int, bar: int) -> bool:
+        # Whether a pair of this bar comes behind all others of its row, in the head.
+        if bar < self._head_first:
+            return False
+        later = np.arange(bar + 1, self.newest + 1) % len(self.stamps)
+        return not (~np.isnan(self._y[later, row]) & ~np.isnan(self._x[later])).any()
+
+    def _regrow(self, rows: Rows) -> bool:
+        # Back and head of a full window, whose other sets are as they were, if what
+        # the back began with is still there.
+        if not self._is_sliding:
+            return False
+        head_first, end = self._head_first, self.newest + 1
+        start = None
+        if self._back_first < head_first:
+            if not self._segments or self._segments[-1].end != head_first:
+                return False
+            start = self._slots[self._segments[-1].slot][:, rows]
+        self._growing[0][:, rows] = self._run(rows, head_first, end, start)
+        self._growing[1][:, rows] = self._run(rows, head_first, end)
+        return True
 
     def _remake(self, rows: Rows) -> None:
         # Every set of these rows, from the grid.

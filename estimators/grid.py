@@ -130,6 +130,10 @@ class Grid(ABC):
         """
 
     @abstractmethod
+    def window_start_of(self, row: int) -> int:
+        """Return the stamp of the oldest bar in one row's window."""
+
+    @abstractmethod
     def reset(self) -> None:
         """Forget every bar: the next one begins an empty window."""
 

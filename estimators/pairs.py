@@ -138,6 +138,10 @@ class PairWindows(AmendableGrid):
         newest = self.stamp(self.newest)
         return np.where(has_pairs, self._sets.first_stamps(rows), newest)
 
+    def window_start_of(self, row: int) -> int:
+        """Return the stamp of the oldest pair in one row's window."""
+        return int(self.window_starts(np.array([row]))[0])
+
     def reset(self) -> None:
         """Forget every bar: the next one begins empty windows."""
         self.oldest = self.newest + 1

@@ -155,6 +155,11 @@ class WindowSlab(Grid):
         """What was merged into the front's suffixes, oldest first."""
         self._next_merged: list[Segment] = []
 
+    def window_start_of(self, row: int) -> int:
+        """Return the stamp of the window's oldest bar."""
+        del row
+        return self.window_start
+
     @property
     def window_start(self) -> int:
         """Stamp of the window's oldest bar."""

@@ -39,6 +39,7 @@ rows = st.lists(
         reason=st.sampled_from(list(Reason)).map(int),
         revision=st.integers(0, 9),
         ts_init=st.integers(0, 2**63 - 1),
+        window_start=st.integers(0, 2**63 - 1),
     ),
     min_size=1,
     unique_by=lambda update: update.row,
@@ -51,13 +52,12 @@ def a_few(updates: list[BetaRow]) -> BetaRows:
         benchmark="SPY",
         symbols=SYMBOLS,
         ts_event=1000,
-        window_start=500,
         updates=updates,
     )
 
 
 def one(numbers: Statistics) -> BetaRow:
-    return BetaRow(1, 30, numbers, Status.OK, Reason.NONE, 0, 1001)
+    return BetaRow(1, 30, numbers, Status.OK, Reason.NONE, 0, 1001, 500)
 
 
 @examples(100)
