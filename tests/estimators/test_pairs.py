@@ -324,7 +324,8 @@ def test_every_pair_costs_about_the_same(
 @pytest.mark.parametrize("length", [2, 30, 390])
 def test_memory_per_row_is_the_pairs_and_some_sets(length: int) -> None:
     n_rows, lateness = 100, 3
-    sets = vars(PairWindows(n_rows, length, 3, lateness=lateness))["_sets"]
+    windows = PairWindows(n_rows, length, 3, lateness=lateness)
+    sets: pair_sets.PairSets = vars(windows)["_sets"]
     parts: list[Any] = list(vars(sets).values())
     n_bytes = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
     limit = 24 * (length + lateness + 1) + 80 * (3.4 * length**0.5 + 6)
