@@ -106,13 +106,13 @@ class PairSets:
         self.n_pairs[row] = 0
         self.growing[:, :, row] = 0.0
         for of_rows in (self._segments, self._suffixes):
-            of_rows.reshape(self.n_rows, -1)[row] = 0.0
+            self._by_row(of_rows)[row] = 0.0
         self._reached[row] = -1
 
     def state(self) -> State:
         """Return what has to be kept to go on later."""
         kept = {
-            name: PerRow(column.reshape(self.n_rows, -1).T, 0)
+            name: PerRow(self._by_row(column).T, 0)
             for name, column in self._columns().items()
         }
         return {
@@ -124,9 +124,13 @@ class PairSets:
     def restore(self, state: State) -> None:
         """Go on from a `state`."""
         for name, column in self._columns().items():
-            column.reshape(self.n_rows, -1)[:] = state[name].T
+            self._by_row(column)[:] = state[name].T
         self.growing[:] = state["growing"]
         self._reached[:] = state["reached"]
+
+    def _by_row(self, column: NDArray[Any]) -> NDArray[Any]:
+        # Shape (n_rows, ...); -1 would not do where there are no rows.
+        return column.reshape(self.n_rows, column.size // max(self.n_rows, 1))
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         # All that is kept row by row, each row's values together.

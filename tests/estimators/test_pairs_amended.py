@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beta_factory.estimators import PairWindows
+from beta_factory.estimators import PairWindows, PerRow, State
 from strategies import FloatArray, examples, seeds
 
 
@@ -13,6 +13,23 @@ def state(windows: PairWindows) -> bytes:
     """Return everything that is published, bit by bit."""
     parts = [*windows.moments(), *windows.estimate(full=True), windows.window_starts()]
     return b"".join(np.asarray(part, dtype=np.float64).tobytes() for part in parts)
+
+
+def copied(windows: PairWindows, empty: PairWindows) -> PairWindows:
+    """Return the second windows with the state of the first."""
+    empty.restore(plain(windows.state()))
+    return empty
+
+
+def plain(state: State) -> State:
+    """Return a state as it comes from where it was kept."""
+    values: State = {}
+    for name, value in state.items():
+        if isinstance(value, PerRow):
+            values[name] = value.values.copy()
+        else:
+            values[name] = plain(value) if name == "sets" else value
+    return values
 
 
 class Tape:
@@ -51,11 +68,26 @@ class Tape:
         assert bar is not None
         x, y = self.bars[stamp]
         ways = (self.amend_cell, self.amend_column, self.amend_benchmark)
-        way = int(self.rng.integers(4))
-        if way < len(ways):
-            ways[way](stamp, bar, x, y)
-        else:
+        way = self.rng.random()
+        if way < 0.02:
+            self.restart(stamp, bar)
+        elif way < 0.05:
+            self.forget(int(self.rng.integers(self.n_rows)))
+        elif way < 0.08:
+            self.windows = copied(self.windows, self.empty())
+        elif way < 0.25:
             self.insert()
+        else:
+            ways[int(self.rng.integers(len(ways)))](stamp, bar, x, y)
+
+    def restart(self, stamp: int, bar: int) -> None:
+        self.windows.restart(bar)
+        self.bars = {at: self.bars[at] for at in self.bars if at >= stamp}
+
+    def forget(self, row: int) -> None:
+        self.windows.forget(row)
+        for _, y in self.bars.values():
+            y[row] = np.nan
 
     def amend_cell(self, stamp: int, bar: int, x: float, y: FloatArray) -> None:
         row, value = int(self.rng.integers(self.n_rows)), self.benchmark()
@@ -112,8 +144,8 @@ def test_amended_windows_equal_those_of_bars_in_order(
         if tape.rng.random() < 0.1 or stamp >= n_bars - 2:
             punctual = tape.punctual()
             assert state(tape.windows) == state(punctual)
-            assert tape.windows.newest == punctual.newest
-            assert tape.windows.oldest == punctual.oldest
+            n_bars_kept = punctual.newest - punctual.oldest
+            assert tape.windows.newest - tape.windows.oldest == n_bars_kept
             assert tape.windows.column.tobytes() == punctual.column.tobytes()
 
 
@@ -136,6 +168,12 @@ def test_pairs_that_are_taken_back_make_room_for_those_that_left(
         windows.amend(0, bar, np.nan)
     assert state(windows) == state(without)
     assert windows.estimate()[0].tolist() == [length]
+
+
+def test_windows_without_rows_have_a_state() -> None:
+    windows = PairWindows(0, 5, 3, lateness=1)
+    windows.advance(1, 0.5)
+    assert copied(windows, PairWindows(0, 5, 3, lateness=1)).stamp(0) == 1
 
 
 def test_a_bar_before_those_that_are_kept_is_not_inserted() -> None:
