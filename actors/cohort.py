@@ -153,17 +153,9 @@ class Cohort:
         if n_after > self._lateness:
             return Drop.LATE
         # Its bars were taken for the session before: the past changes.
-        first = slab.newest - n_after + 1
         openings.floor = max(openings.floor, ts_event)
         openings.open_session(-1)
-        if openings.withholds_nights:
-            openings.withhold(slab.stamp(first), slab.benchmark_value(first))
-            slab.amend_benchmark(first, nan)
-            self._paired_stamp = -1 if first == slab.newest else self._paired_stamp
-        if openings.resets:
-            slab.restart(first)
-        self._cells = slab.cells
-        self._emit_status(self._standing.known(), ts_init)
+        self._begin_session(slab.newest - n_after + 1, ts_init)
         return None
 
     def stage(
@@ -424,10 +416,28 @@ class Cohort:
             openings.withheld[ts_event] = benchmark_return
             return None
         if bar is None:
+            first = slab.newest - slab.n_bars_after(ts_event) + 1
+            if openings.reveal(ts_event, slab.stamp(first)):
+                self._begin_session(first, ts_init)
+                if openings.resets:
+                    return Drop.LATE
             return self._insert(ts_event, benchmark_return, ts_init)
         slab.amend_benchmark(bar, benchmark_return)
         self._settle(bar, ts_init, is_correction=not isnan(held))
         return None
+
+    def _begin_session(self, first: int, ts_init: int) -> None:
+        # A bar that is there turns out to be the first of a session.
+        slab, openings = self._slab, self._openings
+        if openings.withholds_nights:
+            openings.withhold(slab.stamp(first), slab.benchmark_value(first))
+            slab.amend_benchmark(first, nan)
+            if first == slab.newest:
+                self._paired_stamp = -1
+        if openings.resets:
+            slab.restart(first)
+        self._cells = slab.cells
+        self._emit_status(self._standing.known(), ts_init)
 
     def _insert(
         self, ts_event: int, benchmark_return: float, ts_init: int

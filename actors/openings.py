@@ -85,6 +85,21 @@ class Openings:
         if self._calendar is None:
             self._opened = max(self._opened, stamp)
 
+    def reveal(self, stamp: int, after: int) -> bool:
+        """Return whether a late bar shows that a session began with the bar after it.
+
+        Parameters
+        ----------
+        stamp
+            The late bar's.
+        after
+            The next bar's.
+        """
+        reveals = self._by_gap and self.floor < stamp < after - OVERNIGHT_GAP_NS
+        if reveals:
+            self.floor = stamp + OVERNIGHT_GAP_NS
+        return reveals
+
     def next(self, stamp: int, benchmark_return: float) -> list[Opening]:
         """Return the bars that a benchmark return opens, its own last.
 

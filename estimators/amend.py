@@ -61,7 +61,8 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def insert(self, stamp: int, benchmark_return: float) -> int | None:
         """Open a bar between two that are there; return its index."""
         at = self._position(stamp)
-        if at == self.oldest and self._is_sliding:
+        bars_after, newest = self.newest + 1, self.stamp(self.newest)
+        if at == self.oldest and self.extent.has_left(bars_after, newest, at, stamp):
             return None
         kept = self._kept(self.oldest)
         missing = np.full(self.n_rows, nan)
