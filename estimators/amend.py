@@ -38,6 +38,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
+        self._look_for_tiny(bar, self._y[slot, row : row + 1])
         x = float(self._x[slot])
         if isnan(x):
             return
@@ -51,11 +52,14 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def amend_column(self, bar: int, returns: Floats) -> None:
         """Set every cell of a bar for which there is a return, NaN = none."""
         np.copyto(self._y[bar % len(self.stamps)], returns, where=~np.isnan(returns))
+        self._look_for_tiny(bar, returns)
         self._remake(np.flatnonzero(~np.isnan(returns)))
 
     def amend_benchmark(self, bar: int, value: float) -> None:
         """Set the benchmark's return of a bar of the window; not finite = missing."""
-        self._x[bar % len(self.stamps)] = usable(value)
+        slot = bar % len(self.stamps)
+        self._x[slot] = usable(value)
+        self._look_for_tiny(bar, self._x[slot : slot + 1])
         self._remake(np.arange(self.n_rows))
 
     def insert(self, stamp: int, benchmark_return: float) -> int | None:

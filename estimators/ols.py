@@ -65,7 +65,7 @@ def solve(
     """
     cxx, cxy, cyy = centred
     beta, alpha, std_error, t_stat, r_squared, residual_std = out[:STATISTICS]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         np.divide(cxy, cxx, out=beta)
         np.multiply(beta, mean[0], out=alpha)
         np.subtract(mean[1], alpha, out=alpha)

@@ -35,6 +35,9 @@ bar at which anything is recomputed.
 
 Memory per row: W returns, and 3 * 0.75 * sqrt(W) sets of 80 bytes.
 
+The bars themselves stay in the grid's ring. Rows whose statistics double precision
+cannot give within their tolerance are computed from there, see `recalc`.
+
 Error: every number is made of additions to sets of at most W pairs, each pair added
 once to each set, so the bound of `moments` holds whatever passed through before, after
 any number of updates. This is the sliding-window aggregation of the two-stacks family
@@ -70,6 +73,7 @@ from .moments import (
     recentre,
 )
 from .ols import ALL_STATISTICS, STATISTICS, solve, solve_one
+from .recalc import TINY, batches, doubtful, has_tiny, is_doubtful, recalculate
 
 _BACK = 0
 _HEAD = 1
@@ -116,6 +120,8 @@ class WindowSlab(Grid):
         self.extent = BarExtent(extent) if isinstance(extent, int) else extent
         super().__init__(n_rows, self.extent.capacity)
         self.min_observations = min_observations
+        self._tiny_bar = -1
+        """Newest bar with a value so small that its variance may underflow."""
 
         # The sets of pairs, see the theory of operation.
         self._growing = np.zeros((2, FIELDS, n_rows))  # back, head
@@ -179,6 +185,9 @@ class WindowSlab(Grid):
         bar = self.newest + 1
         n_evicted = self._evict(bar, stamp)
         self._open(stamp, benchmark_return)
+        x = self.benchmark_return
+        if abs(x) < TINY and x:
+            self._tiny_bar = bar
         if not self._is_sliding:
             self._close_while_filling(bar, stamp)
         elif n_evicted:
@@ -218,6 +227,7 @@ class WindowSlab(Grid):
         slot = self.newest % len(self.stamps)
         x = self._x[slot]
         complete, y, present = self._split(returns)
+        self._look_for_tiny(self.newest, y)
         if complete:
             self._y[slot] = returns
         else:
@@ -232,6 +242,7 @@ class WindowSlab(Grid):
         if not isnan(x):
             sets = self._growing[:, :, rows]
             returns = self._y[slot, rows]
+            self._look_for_tiny(self.newest, returns)
             add_pairs(sets, x, returns, self._everywhere[: len(rows)], self._scratch)
             self._growing[:, :, rows] = sets
 
@@ -241,6 +252,8 @@ class WindowSlab(Grid):
         if not isnan(x):
             n_rows = self.n_rows
             y = self.cells[row]
+            if abs(y) < TINY and y:
+                self._tiny_bar = self.newest
             add_pair(self._growing_cells, row, n_rows, x, y)
             add_pair(self._growing_cells, row + FIELDS * n_rows, n_rows, x, y)
 
@@ -259,6 +272,10 @@ class WindowSlab(Grid):
         n_statistics = ALL_STATISTICS if full else STATISTICS
         statistics = self._statistics[:n_statistics, : n.shape[0]]
         solve(n, mean, centred, self.min_observations, statistics)
+        doubts = doubtful(n, mean, centred, statistics, tiny=self._has_tiny)
+        for some in batches(doubts, self.newest + 1 - self.oldest):
+            exact = self._recalculate(some if rows is None else rows[some])
+            statistics[:, some] = exact[:n_statistics]
         return n, statistics
 
     def estimate_one(
@@ -268,7 +285,25 @@ class WindowSlab(Grid):
         joined = join_one(
             self._front()[:, row].tolist(), self._growing[_BACK, :, row].tolist()
         )
-        return joined[0], solve_one(joined, self.min_observations)
+        statistics = solve_one(joined, self.min_observations)
+        if is_doubtful(joined, statistics, tiny=self._has_tiny):
+            exact = self._recalculate(np.array([row]))[:STATISTICS, 0]
+            beta, alpha, std_error, t_stat, r_squared, residual_std = exact.tolist()
+            statistics = beta, alpha, std_error, t_stat, r_squared, residual_std
+        return joined[0], statistics
+
+    @property
+    def _has_tiny(self) -> bool:
+        return self._tiny_bar >= self.oldest
+
+    def _look_for_tiny(self, bar: int, returns: Floats) -> None:
+        if bar > self._tiny_bar and has_tiny(returns):
+            self._tiny_bar = bar
+
+    def _recalculate(self, rows: Rows) -> Floats:
+        slots = np.arange(self.oldest, self.newest + 1) % len(self.stamps)
+        y = self._y[slots[:, None], rows]
+        return recalculate(self._x[slots], y, self.min_observations)
 
     def _front(self) -> Floats:
         if not self._is_sliding:  # all is in the back

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beta_factory.estimators import WindowSlab, moments, slab
+from beta_factory.estimators import WindowSlab, moments, recalc, slab
 from beta_factory.estimators.ols import ALPHA, BETA, R_SQUARED, STATISTICS, STD_ERROR
 from strategies import FloatArray, examples, seeds
 
@@ -356,23 +356,25 @@ def count_work(
     work = [0, 0]
 
     def counted(
-        operation: Callable[..., None], lanes_of: Callable[[FloatArray], int]
+        operation: Callable[..., Any], lanes_of: Callable[[FloatArray], int]
     ) -> Callable[..., None]:
-        def count(target: FloatArray, *rest: Any, **named: Any) -> None:
+        def count(target: FloatArray, *rest: Any, **named: Any) -> Any:
             work[0] += 1
             work[1] += lanes_of(target)
-            operation(target, *rest, **named)
+            return operation(target, *rest, **named)
 
         return count
 
     monkeypatch.setattr(slab, "add_pairs", counted(moments.add_pairs, len))
     monkeypatch.setattr(slab, "merge_sets", counted(moments.merge_sets, lambda _: 1))
+    monkeypatch.setattr(slab, "recalculate", counted(recalc.recalculate, len))
     x, y = noise(n_bars, 2, np.random.default_rng(9))
     window = WindowSlab(2, lookback_length, 3)
     bars: list[tuple[int, int]] = []
     for bar in range(n_bars):
         work[:] = [0, 0]
         feed(window, [float(x[bar])], y[[bar]])
+        window.estimate()
         bars.append((work[0], work[1]))
     return bars
 

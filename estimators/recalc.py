@@ -1,0 +1,393 @@
+"""The recalc lane: rows that double precision cannot answer, from their very pairs.
+
+Rule: a published number is within its tolerance. The moments of a window are kept in
+double precision, which is enough for nearly every window; `doubtful` finds the rows for
+which it may not be, and `recalculate` computes those anew in double-double arithmetic.
+
+Theory of operation
+-------------------
+Let u = 2**-53, and let the fast lane's ``cxx`` and ``cyy`` have a relative error of at
+most g, ``cxy`` one of at most g * sqrt(cxx * cyy), and the means one of at most
+4u * (|mean| + sqrt(c)). Then with q = sqrt(cyy / cxx)
+
+    error of beta   <= g * (q + |beta|)
+    error of alpha  <= |mean_x| * that + 4u * (|mean_y| + |beta * mean_x| + 2 sqrt(cyy))
+    error of t_stat <= g / |r|, relative to itself, where |r| is small
+
+and all others are harmless: r_squared, correlation, and, in units of 1 / (1 - r**2),
+the residual statistics have errors of a few g. What exceeds half its tolerance is
+doubtful: an asset that varies a thousand times as much as its benchmark without
+following it, a small alpha between large levels, a t statistic next to zero. So is a
+sum of squares of which underflow may have taken a part.
+
+g is measured, not proven. The largest errors over all windows of the data sets in
+tests/support/nasty.py were, in units of u:
+
+    pairs            3   30   390   2,000   10,000
+    largest error  5.3  8.0  19.6      52       78
+    g               11   19    47      97      208
+
+and those of the means 1.9. The bound of any order of operations, n * u, is never seen:
+the rounding of a step is as often up as down. g = (8 + 2 sqrt(n)) u leaves a factor of
+two, and half the tolerance another.
+
+`doubtful` has two steps, so that the usual case costs a dozen passes over the rows: a
+coarse one without roots, which implies the bounds above, and the bounds themselves for
+the rows that it lets through. The second alone decides; `is_doubtful` is its twin over
+floats.
+
+`recalculate` takes the deviations from a pivot next to the mean, which are exact as two
+doubles, and sums them and their products with 106 bits. The centred sums come from
+those by one subtraction that costs at most some 20 bits. Powers of two keep squares in
+range. Where that leaves less than 12 digits, a covariance of exactly 0 for instance,
+`integers` has the last word.
+"""
+
+from collections.abc import Iterator
+from math import inf, nan, sqrt
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import double_double as dd
+from .integers import centred_sums
+from .moments import Floats
+from .ols import (
+    ALL_STATISTICS,
+    ALPHA,
+    ALPHA_STD_ERROR,
+    BETA,
+    CORRELATION,
+    R_SQUARED,
+    RESIDUAL_STD,
+    STD_ERROR,
+    T_STAT,
+)
+
+Rows = NDArray[np.intp]
+
+U: Final = 2.0**-53
+_HALF: Final = 0.5e-12
+"""Half the tolerance of a coefficient, absolute below 1 and relative above."""
+_HALF_RESIDUAL: Final = 0.5e-11
+"""Half the relative tolerance of a residual statistic."""
+
+_BASE, _GROWTH = 8 * U, 2 * U  # g = base + growth * sqrt(n)
+# coarsely, g**2 <= 2 * growth**2 * (n + offset)
+_OFFSET: Final = (_BASE / _GROWTH) ** 2
+_LARGE: Final = (_HALF / _GROWTH) ** 2 / 64
+_NEAR: Final = (_HALF_RESIDUAL / _GROWTH) ** 2 / 2
+
+UNDERFLOW: Final = 1e-290
+"""Sums of squares below this may have lost a part of themselves."""
+TINY: Final = 1e-140
+"""Values that differ, and are 0 or not below this, have a variance that is not 0."""
+
+_CHUNK: Final = 1 << 14
+"""Pairs recalculated at once: two dozen arrays of them fit a cache."""
+_NOISE: Final = 2.0**-96
+"""What is left of a sum when it is less than this part of its terms."""
+_UNRESOLVED: Final = 2.0**-40
+"""Correlations below this are left to integers."""
+_OUT_OF_REACH: Final = 2.0**38
+"""So are alphas that are this much smaller than what they are the difference of."""
+_LONGEST_SHIFT: Final = 1000
+
+
+def has_tiny(returns: Floats) -> bool:
+    """Return whether any value is so close to 0 that its variance may underflow."""
+    small = np.abs(returns) < TINY
+    return bool(small.any() and returns[small].any())
+
+
+def doubtful(
+    n: Floats,
+    mean: Floats,
+    centred: Floats,
+    statistics: Floats,
+    *,
+    tiny: bool = True,
+) -> Rows:
+    """Return the rows whose statistics may be outside their tolerance.
+
+    Parameters
+    ----------
+    n, mean, centred
+        Shapes (k,), (2, k), (3, k), see `moments.Joined.join`.
+    statistics
+        What `ols.solve` made of them, shape (STATISTICS, k) or more.
+    tiny
+        Whether the window may hold a value for which `has_tiny`. Without one a
+        variance of 0 is that of equal values.
+
+    Returns
+    -------
+    rows
+        Positions of these rows, ascending.
+    """
+    cxx, _, cyy = centred
+    mean_x, mean_y = mean
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # what beta and alpha are made of, squared, is too large for their tolerance
+        size = mean_x * mean_x
+        size += 1.0
+        size *= cyy
+        size /= cxx
+        size += mean_y * mean_y
+        size += cyy
+        spread = n + _OFFSET
+        size *= spread
+        suspect = size > _LARGE
+        # t_stat is too close to 0
+        suspect |= statistics[R_SQUARED] * _NEAR < spread
+    suspect |= cxx < UNDERFLOW
+    suspect |= cyy < UNDERFLOW
+    if not suspect.any():
+        return np.empty(0, dtype=np.intp)
+    rows = np.flatnonzero(suspect)
+    return rows[
+        _are_doubtful(
+            n[rows],
+            mean[:, rows],
+            centred[:, rows],
+            statistics[: R_SQUARED + 1, rows],
+            tiny=tiny,
+        )
+    ]
+
+
+def _are_doubtful(
+    n: Floats, mean: Floats, centred: Floats, statistics: Floats, *, tiny: bool
+) -> NDArray[np.bool_]:
+    cxx, _, cyy = centred
+    mean_x, mean_y = np.abs(mean)
+    beta, alpha = np.abs(statistics[BETA]), np.abs(statistics[ALPHA])
+    g = _BASE + _GROWTH * np.sqrt(n)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        deviation_y = np.sqrt(cyy)
+        q = deviation_y / np.sqrt(cxx)
+        of_beta = g * (q + beta)
+        of_alpha = of_beta * mean_x + 4 * U * (mean_y + beta * mean_x + 2 * deviation_y)
+        result = of_beta > _HALF * np.maximum(1.0, beta)
+        result |= of_alpha > _HALF * np.maximum(1.0, alpha)
+        result |= g * g > _HALF_RESIDUAL**2 * statistics[R_SQUARED]
+        result &= cxx != 0.0
+        small = (cxx < UNDERFLOW) & ((cxx != 0.0) | (tiny & (mean_x < TINY)))
+        small |= (cyy < UNDERFLOW) & ((cyy != 0.0) | (tiny & (mean_y < TINY)))
+    result |= small & (n > 1.0)
+    doubts: NDArray[np.bool_] = result
+    return doubts
+
+
+def is_doubtful(
+    joined: tuple[float, float, float, float, float, float],
+    statistics: tuple[float, float, float, float, float, float],
+    *,
+    tiny: bool = True,
+) -> bool:
+    """Return whether one row is among those of `doubtful`."""
+    n, mean_x, mean_y, cxx, _, cyy = joined
+    mean_x, mean_y = abs(mean_x), abs(mean_y)
+    if n > 1.0 and (cxx < UNDERFLOW or cyy < UNDERFLOW):
+        if cxx < UNDERFLOW and (cxx or (tiny and mean_x < TINY)):
+            return True
+        if cyy < UNDERFLOW and (cyy or (tiny and mean_y < TINY)):
+            return True
+    if cxx == 0.0:
+        return False
+    beta, alpha = abs(statistics[BETA]), abs(statistics[ALPHA])
+    g = _BASE + _GROWTH * sqrt(n)
+    deviation_y = sqrt(cyy)
+    of_beta = g * (deviation_y / sqrt(cxx) + beta)
+    of_alpha = of_beta * mean_x + 4 * U * (mean_y + beta * mean_x + 2 * deviation_y)
+    return (
+        of_beta > _HALF * max(1.0, beta)
+        or of_alpha > _HALF * max(1.0, alpha)
+        or g * g > _HALF_RESIDUAL**2 * statistics[R_SQUARED]
+    )
+
+
+def recalculate(x: Floats, y: Floats, min_observations: int) -> Floats:
+    """Return the statistics of some windows from their pairs.
+
+    Parameters
+    ----------
+    x
+        Benchmark returns, shape (W,) when all rows have the same, or (W, k); NaN =
+        missing.
+    y
+        Asset returns, shape (W, k); NaN = missing.
+    min_observations
+        Complete pairs below which a row's statistics are NaN.
+
+    Returns
+    -------
+    statistics
+        Shape (ALL_STATISTICS, k); NaN = undefined.
+    """
+    n_bars, n_rows = y.shape
+    out = np.full((ALL_STATISTICS, n_rows), nan)
+    if not n_bars:
+        return out
+    x = np.broadcast_to(x if x.ndim > 1 else x[:, None], y.shape)
+    everyone: Rows = np.arange(n_rows, dtype=np.intp)
+    for rows in batches(everyone, n_bars):
+        out[:, rows] = _recalculated(x[:, rows], y[:, rows], min_observations)
+    return out
+
+
+def batches(rows: Rows, n_bars: int) -> Iterator[Rows]:
+    """Yield rows in parts whose windows of ``n_bars`` fit a cache."""
+    step = max(1, _CHUNK // max(n_bars, 1))
+    for first in range(0, len(rows), step):
+        yield rows[first : first + step]
+
+
+class _Sums(NamedTuple):
+    # As `integers.CentredSums`, with an array of shape (k,) for each.
+    cxx: Floats
+    cxy: Floats
+    cyy: Floats
+    determinant: Floats
+    mean_x: Floats
+    alpha: Floats
+    x_scale: NDArray[np.int64]
+    y_scale: NDArray[np.int64]
+
+
+class _Deviations(NamedTuple):
+    # value = pivot + deviation, in units of 2**scale, for x and y.
+    pivot: Floats  # shape: (2, k)
+    deviation: dd.Double2  # shape: (2, W, k); 0 where the pair is incomplete
+    scale: NDArray[np.int64]  # shape: (2, k)
+    moves: NDArray[np.bool_]  # shape: (2, k)
+
+
+def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
+    pairs = np.stack((x, y))  # shape: (2, W, k)
+    complete: NDArray[np.bool_] = ~(np.isnan(x) | np.isnan(y))
+    n = np.add.reduce(complete, axis=0, dtype=np.float64)
+    count = np.maximum(n, 1.0)
+    deviations, level = _deviations(pairs, complete, count)
+    x_moves, y_moves = deviations.moves
+    defined = x_moves & (n >= min_observations)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums, is_resolved = _sums(deviations, count)
+        for row in np.flatnonzero(defined & y_moves & ~is_resolved).tolist():
+            those = complete[:, row]
+            exact = centred_sums(x[those, row].tolist(), y[those, row].tolist())
+            for column, value in zip(sums, exact, strict=True):
+                column[row] = value
+        result = _solved(n, sums)
+    constant = ~y_moves
+    if constant.any():
+        result[:, constant] = 0.0
+        result[ALPHA, constant] = level[constant]
+        result[np.ix_([T_STAT, R_SQUARED, CORRELATION], constant)] = nan
+    two = n <= 2.0  # noqa: PLR2004 - intercept and slope
+    if two.any():
+        residual = [STD_ERROR, T_STAT, RESIDUAL_STD, ALPHA_STD_ERROR]
+        result[np.ix_(residual, two)] = nan
+    result[:, ~defined] = nan
+    return result
+
+
+def _deviations(
+    pairs: Floats, complete: NDArray[np.bool_], count: Floats
+) -> tuple[_Deviations, Floats]:
+    # The deviations, and the largest y of each row.
+    absent = ~complete
+    if absent.any():
+        top = np.where(absent, -inf, pairs).max(axis=1)
+        bottom = np.where(absent, inf, pairs).min(axis=1)
+        pairs = np.where(absent, 0.0, pairs)
+        pivot = dd.rough_total(pairs) / count
+        pairs = np.where(absent, pivot[:, None], pairs)
+    else:
+        top, bottom = pairs.max(axis=1), pairs.min(axis=1)
+        pivot = dd.rough_total(pairs) / count
+    high, low = dd.two_sum(pairs, -pivot[:, None])
+    largest = np.maximum(high.max(axis=1), -high.min(axis=1))
+    _, exponents = np.frexp(largest)
+    scale = np.clip(exponents.astype(np.int64), -_LONGEST_SHIFT, _LONGEST_SHIFT)
+    factor = np.ldexp(1.0, -scale)
+    high *= factor[:, None]
+    low *= factor[:, None]
+    deviation = dd.Double2(high, low)
+    return _Deviations(pivot * factor, deviation, scale, top > bottom), top[1]
+
+
+def _sums(deviations: _Deviations, n: Floats) -> tuple[_Sums, NDArray[np.bool_]]:
+    # The sums, and where they have digits enough; anything where a side is constant.
+    times_n = dd.exactly(n)
+    high, low = dd.total(_terms(deviations.deviation))  # shape: (5, k) each
+    sums = dd.Double2(high[:2], low[:2])  # of x, y
+    raw = dd.Double2(high[2:], low[2:])  # of xx, xy, yy
+    first = dd.Double2(high[_FIRST], low[_FIRST])
+    second = dd.Double2(high[_SECOND], low[_SECOND])
+    centred = dd.subtract(dd.multiply(times_n, raw), dd.multiply(first, second))
+    cxx, cxy, cyy = (dd.Double2(*parts) for parts in zip(*centred, strict=True))
+    whole = dd.multiply(cxx, cyy)
+    determinant = dd.subtract(whole, dd.multiply(cxy, cxy)).high
+    determinant[determinant < _NOISE * whole.high] = 0.0
+    mean = dd.add(dd.exactly(deviations.pivot), dd.divide(sums, times_n))
+    mean_x, mean_y = (dd.Double2(*parts) for parts in zip(*mean, strict=True))
+    explained = dd.multiply(dd.divide(cxy, cxx), mean_x)
+    alpha = dd.subtract(mean_y, explained).high
+
+    x_scale, y_scale = deviations.scale
+    root_x, root_y = np.sqrt(cxx.high), np.sqrt(cyy.high)
+    resolved = np.abs(cxy.high) >= _UNRESOLVED * root_x * root_y
+    terms = np.abs(mean_y.high) + root_y / root_x * np.abs(mean_x.high)
+    unit = np.maximum(np.ldexp(1.0, -y_scale), np.abs(alpha))
+    resolved &= terms <= _OUT_OF_REACH * unit
+    return _Sums(
+        cxx.high, cxy.high, cyy.high, determinant, mean_x.high, alpha, x_scale, y_scale
+    ), resolved
+
+
+_FIRST, _SECOND = [0, 0, 1], [0, 1, 1]
+"""The two factors of xx, xy and yy."""
+
+
+def _terms(deviation: dd.Double2) -> dd.Double2:
+    # x, y, xx, xy and yy of every pair, shape (5, W, k)
+    high, low = deviation
+    _, n_bars, n_rows = high.shape
+    terms = dd.Double2(*np.empty((2, 5, n_bars, n_rows)))
+    terms.high[:2] = high
+    terms.low[:2] = low
+    head, tail = dd.split(high)
+    for at, (a, b) in enumerate(zip(_FIRST, _SECOND, strict=True), 2):
+        product = np.multiply(high[a], high[b], out=terms.high[at])
+        error = np.multiply(head[a], head[b], out=terms.low[at])
+        error -= product
+        error += head[a] * tail[b]
+        error += tail[a] * head[b]
+        error += tail[a] * tail[b]
+        error += high[a] * low[b]
+        error += low[a] * high[b]
+    return terms
+
+
+def _solved(n: Floats, sums: _Sums) -> Floats:
+    # The formulas of `ols`, over sums that are n times as large.
+    cxx, cxy, cyy, determinant, mean_x, alpha, x_scale, y_scale = sums
+    slope = cxy / cxx
+    variance = determinant / cxx / n / (n - 2.0)
+    error = np.sqrt(determinant / cxx / cxx / (n - 2.0))
+    root_x, root_y = np.sqrt(cxx), np.sqrt(cyy)
+    residual_std = np.sqrt(variance)
+    leverage = mean_x / root_x
+    out = np.empty((ALL_STATISTICS, len(n)))
+    out[BETA] = np.ldexp(slope, y_scale - x_scale)
+    out[ALPHA] = np.ldexp(alpha, y_scale)
+    out[STD_ERROR] = np.ldexp(error, y_scale - x_scale)
+    out[T_STAT] = slope / error
+    out[R_SQUARED] = np.minimum(slope * (cxy / cyy), 1.0)
+    out[RESIDUAL_STD] = np.ldexp(residual_std, y_scale)
+    spread = np.sqrt(1.0 / n + n * (leverage * leverage))
+    out[ALPHA_STD_ERROR] = np.ldexp(residual_std * spread, y_scale)
+    out[CORRELATION] = np.clip(cxy / (root_x * root_y), -1.0, 1.0)
+    return out
