@@ -154,7 +154,6 @@ class Cohort:
             return Drop.LATE
         # Its bars were taken for the session before: the past changes.
         openings.floor = max(openings.floor, ts_event)
-        openings.open_session(-1)
         self._begin_session(slab.newest - n_after + 1, ts_init)
         return None
 
@@ -416,11 +415,6 @@ class Cohort:
             openings.withheld[ts_event] = benchmark_return
             return None
         if bar is None:
-            first = slab.newest - slab.n_bars_after(ts_event) + 1
-            if openings.reveal(ts_event, slab.stamp(first)):
-                self._begin_session(first, ts_init)
-                if openings.resets:
-                    return Drop.LATE
             return self._insert(ts_event, benchmark_return, ts_init)
         slab.amend_benchmark(bar, benchmark_return)
         self._settle(bar, ts_init, is_correction=not isnan(held))
@@ -429,7 +423,7 @@ class Cohort:
     def _begin_session(self, first: int, ts_init: int) -> None:
         # A bar that is there turns out to be the first of a session.
         slab, openings = self._slab, self._openings
-        if openings.withholds_nights:
+        if openings.withholds_nights and slab.stamp(first) not in openings.withheld:
             openings.withhold(slab.stamp(first), slab.benchmark_value(first))
             slab.amend_benchmark(first, nan)
             if first == slab.newest:
@@ -442,26 +436,66 @@ class Cohort:
     def _insert(
         self, ts_event: int, benchmark_return: float, ts_init: int
     ) -> Drop | None:
-        # A bar between two that are there.
+        # A bar between two that are there, or before all.
         slab, openings = self._slab, self._openings
-        bar = slab.insert(ts_event, benchmark_return)
-        if bar is None:
+        first = slab.newest - slab.n_bars_after(ts_event) + 1
+        after = slab.stamp(first)
+        floor = openings.begins(ts_event, after)
+        if floor is not None and openings.resets:
+            if first > slab.oldest:
+                self._begin_session(first, ts_init)
+            openings.floor = max(openings.floor, floor)
             return Drop.LATE
-        self._standing.inserted(bar)
+        bar = self._put_in(ts_event, benchmark_return)
+        if bar is None:
+            if floor is not None and openings.withholds_nights:
+                self._begin_session(first, ts_init)
+            return Drop.LATE
+        for missing in openings.skipped(ts_event, after):
+            self._put_in(missing, nan)
+        if bar > slab.oldest:
+            for missing in openings.skipped(slab.stamp(bar - 1), ts_event):
+                bar += self._put_in(missing, nan) is not None
         waiting = self._pending.open(ts_event, self._oldest_open)
         if waiting is not None:
             slab.amend_column(bar, waiting)
-        after = slab.stamp(bar + 1)
-        if after in openings.withheld and ts_event > openings.floor:
-            # The session's first bar came late: the one after it has no night in it.
-            second = openings.withheld.pop(after)
-            openings.withhold(ts_event, benchmark_return)
-            slab.amend_benchmark(bar, nan)
-            slab.amend_benchmark(bar + 1, second)
-            bar += 1
-        self._cells = slab.cells
+        if openings.withholds_nights and self._withhold_again(
+            bar, benchmark_return, is_alone=floor is not None
+        ):
+            self._settle(bar + 1, ts_init, is_correction=False)
         self._settle(bar, ts_init, is_correction=False)
         return None
+
+    def _put_in(self, stamp: int, benchmark_return: float) -> int | None:
+        bar = self._slab.insert(stamp, benchmark_return)
+        if bar is not None:
+            self._standing.inserted(bar)
+        self._cells = self._slab.cells
+        return bar
+
+    def _withhold_again(
+        self, bar: int, benchmark_return: float, *, is_alone: bool
+    ) -> bool:
+        # Which of two neighbours is a session's first bar, now that one came late; or
+        # both, where a session begins between them. Whether the second has changed.
+        slab, openings = self._slab, self._openings
+        stamp, after = slab.stamp(bar), slab.stamp(bar + 1)
+        was_first = after in openings.withheld
+        if bar > slab.oldest:
+            is_first = openings.begins(slab.stamp(bar - 1), stamp) is not None
+        else:
+            is_first = was_first and not is_alone
+        if is_first:
+            openings.withhold(stamp, benchmark_return)
+            slab.amend_benchmark(bar, nan)
+        if is_alone and not was_first:
+            openings.withhold(after, slab.benchmark_value(bar + 1))
+            slab.amend_benchmark(bar + 1, nan)
+            return True
+        if was_first and not is_alone:
+            slab.amend_benchmark(bar + 1, openings.withheld.pop(after))
+            return True
+        return False
 
     def _settle(self, bar: int, ts_init: int, *, is_correction: bool) -> None:
         # A bar's benchmark return has come late, or changed.

@@ -24,6 +24,7 @@ from math import inf, nan
 from typing import Final
 
 from ..estimators import Opening, State
+from .calendars import Calendar
 from .config import MarketBetaConfig
 from .durations import DAY_NS
 
@@ -35,9 +36,9 @@ futures pause; shorter than the shortest night, the eight hours between New York
 post-market and the next pre-market.
 """
 
-_WITHHELD: Final = 8
-"""First bars of sessions whose returns are remembered: those that a late bar may yet
-show to have been the second."""
+_REMEMBERED: Final = 16
+"""Opens, and first bars of sessions, that are remembered: a late bar may yet show that
+one of those was the second."""
 
 _DECAYED: Final = 64
 """After so many half-lives nothing of a weight is left in a double."""
@@ -68,7 +69,7 @@ class Openings:
         """Stamps up to here belong to earlier sessions."""
         self.withheld: dict[int, float] = {}
         """Benchmark returns of first bars of sessions, by stamp, newest last."""
-        self._opened = -1  # stamp of a SessionOpened that no bar has followed yet
+        self._opens: list[int] = []  # stamps of the newest SessionOpened, increasing
 
     @property
     def withholds_nights(self) -> bool:
@@ -82,23 +83,45 @@ class Openings:
 
     def open_session(self, stamp: int) -> None:
         """Note that a session opens; bars with a later stamp belong to it."""
-        if self._calendar is None:
-            self._opened = max(self._opened, stamp)
+        self._opens = sorted({*self._opens, stamp})[-_REMEMBERED:]
 
-    def reveal(self, stamp: int, after: int) -> bool:
-        """Return whether a late bar shows that a session began with the bar after it.
+    def begins(self, before: int, stamp: int) -> int | None:
+        """Return where a session begins between two neighbouring bars.
 
         Parameters
         ----------
+        before
+            The earlier bar's stamp; -1 when there is none.
         stamp
-            The late bar's.
-        after
-            The next bar's.
+            The later bar's.
+
+        Returns
+        -------
+        int or None
+            Stamps up to here belong to the session before; ``None`` when both bars
+            belong to one session.
         """
-        reveals = self._by_gap and self.floor < stamp < after - OVERNIGHT_GAP_NS
-        if reveals:
-            self.floor = stamp + OVERNIGHT_GAP_NS
-        return reveals
+        if self._calendar is not None:
+            session = self._calendar.session(self._calendar.number_at(stamp))
+            is_first = session is not None and 0 <= before <= session.opens
+            return session.opens if session and is_first else None
+        opens = [opened for opened in self._opens if before <= opened < stamp]
+        if opens:
+            return opens[-1]
+        if self._by_gap and 0 <= before < stamp - OVERNIGHT_GAP_NS:
+            return before + OVERNIGHT_GAP_NS
+        return None
+
+    def skipped(self, before: int, stamp: int) -> list[int]:
+        """Return the bars of the regular grid between two neighbours, in order."""
+        interval = self._interval
+        if interval is None or interval > DAY_NS:
+            return []
+        if self._calendar is not None:
+            return self._skipped_by_calendar(self._calendar, before, stamp, interval)
+        if interval == DAY_NS or self.begins(before, stamp) is not None:
+            return []
+        return self._between(before, stamp - interval // 2, interval)
 
     def next(self, stamp: int, benchmark_return: float) -> list[Opening]:
         """Return the bars that a benchmark return opens, its own last.
@@ -110,9 +133,10 @@ class Openings:
         benchmark_return
             NaN = declared missing.
         """
-        floor = self._floor_of(stamp)
+        floor = self.begins(self.newest, stamp)
         is_first = floor is not None
-        openings = [Opening(skipped, nan) for skipped in self._skipped(stamp, floor)]
+        skipped = self.skipped(self.newest, stamp) if self.newest >= 0 else []
+        openings = [Opening(missing, nan) for missing in skipped]
         if floor is not None:
             self.floor = floor
             if self._withholds:
@@ -128,7 +152,7 @@ class Openings:
     def withhold(self, stamp: int, benchmark_return: float) -> None:
         """Keep the return of a session's first bar out of the windows."""
         self.withheld[stamp] = benchmark_return
-        while len(self.withheld) > _WITHHELD:
+        while len(self.withheld) > _REMEMBERED:
             del self.withheld[min(self.withheld)]
 
     def state(self) -> State:
@@ -137,7 +161,7 @@ class Openings:
             "newest": self.newest,
             "floor": self.floor,
             "withheld": list(self.withheld.items()),
-            "opened": self._opened,
+            "opens": list(self._opens),
         }
 
     def restore(self, state: State) -> None:
@@ -145,56 +169,30 @@ class Openings:
         self.newest = state["newest"]
         self.floor = state["floor"]
         self.withheld = dict(state["withheld"])
-        self._opened = state["opened"]
+        self._opens = list(state["opens"])
 
-    def _floor_of(self, stamp: int) -> int | None:
-        # Where the session that begins with this bar begins; None = none begins.
-        if self._calendar is not None:
-            session = self._calendar.session(self._calendar.number_at(stamp))
-            begins = session is not None and self.newest <= session.opens
-            is_known = self.newest >= 0
-            return session.opens if session and begins and is_known else None
-        if self.newest <= self._opened < stamp and self._opened >= 0:
-            opened, self._opened = self._opened, -1
-            return opened
-        if self._by_gap and 0 <= self.newest < stamp - OVERNIGHT_GAP_NS:
-            return self.newest + OVERNIGHT_GAP_NS
-        return None
-
-    def _skipped(self, stamp: int, floor: int | None) -> list[int]:
-        # Bars of the regular grid between the newest and this one.
-        interval = self._interval
-        if interval is None or self.newest < 0 or interval > DAY_NS:
-            return []
-        if self._calendar is not None:
-            return self._skipped_by_calendar(stamp, interval)
-        if floor is not None or interval == DAY_NS:
-            return []
-        return self._between(self.newest, stamp - interval // 2, interval)
-
-    def _skipped_by_calendar(self, stamp: int, interval: int) -> list[int]:
-        calendar = self._calendar
-        skipped: list[int] = []
-        if calendar is None:
-            return skipped
-        number, last = calendar.number_at(self.newest), calendar.number_at(stamp)
-        newest_session = calendar.session(number)
+    def _skipped_by_calendar(
+        self, calendar: Calendar, before: int, stamp: int, interval: int
+    ) -> list[int]:
+        number, last = calendar.number_at(before), calendar.number_at(stamp)
+        known = calendar.session(number)
+        # Of a gap longer than the window its end is enough.
         number = max(number, last - int(min(self._reach, 10**6)) - 1)
+        skipped: list[int] = []
         while number <= last:
             session = calendar.session(number)
             number += 1
             if session is None:
                 continue
             if interval == DAY_NS:
-                # One bar a session, at the newest bar's distance from its open.
-                into = self.newest - newest_session.opens if newest_session else 0
-                bar = session.opens + into
-                if self.newest < bar < stamp and number <= last:
+                # One bar a session, as far from its open as the bar before.
+                bar = session.opens + (before - known.opens if known else 0)
+                if before < bar < stamp and number <= last:
                     skipped.append(bar)
                 continue
-            first = max(self.newest, session.opens)
-            before = min(stamp - interval // 2, session.closes + 1)
-            skipped += self._between(first, before, interval)
+            first = max(before, session.opens)
+            end = min(stamp - interval // 2, session.closes + 1)
+            skipped += self._between(first, end, interval)
         return skipped
 
     def _between(self, after: int, before: int, interval: int) -> list[int]:

@@ -72,28 +72,26 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any part of a state
             "memory": np.ascontiguousarray(array, dtype=little).data,
         }
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
-        return {key: _plain(part) for key, part in items}
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in cast("list[Any]", value)]
+        return [_plain(part) for part in value]
     return value
 
 
 def _restored(value: Any, sources: NDArray[np.intp] | None) -> Any:  # noqa: ANN401
     if isinstance(value, list):
-        return [_restored(part, sources) for part in cast("list[Any]", value)]
+        return [_restored(part, sources) for part in value]
     if not isinstance(value, dict):
         return value
-    parts = cast("dict[Any, Any]", value)
-    if "dtype" not in parts:
-        return {key: _restored(part, sources) for key, part in parts.items()}
-    shape = tuple(parts["shape"])
-    array = np.frombuffer(parts["memory"], dtype=parts["dtype"])
+    if "dtype" not in value:
+        return {key: _restored(part, sources) for key, part in value.items()}
+    shape = tuple(value["shape"])
+    array = np.frombuffer(value["memory"], dtype=value["dtype"])
     if array.size != prod(shape):
         msg = f"an array of {array.size} values, not {shape}"
         raise ValueError(msg)
     array = array.reshape(shape)
-    if "empty" not in parts:
+    if "empty" not in value:
         return array.copy()
-    column = PerRow(array, parts["empty"])
+    column = PerRow(array, value["empty"])
     return column.values.copy() if sources is None else column.taken(sources).values

@@ -102,6 +102,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             "next_merged": [segment[:2] for segment in self._next_merged],
             "n_to_merge": len(self._to_merge),
             "to_walk": self._to_walk,
+            "tiny_bar": self._tiny_bar,
         }
 
     def restore(self, state: State) -> None:
@@ -125,6 +126,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         unmerged = self._next_merged[: state["n_to_merge"]]
         self._to_merge = [slot_of[segment[:2]] for segment in unmerged]
         self._to_walk = state["to_walk"]
+        self._tiny_bar = state["tiny_bar"]
         self._in_use = 0
         self._suffixes = [
             np.zeros((max(1, run.n_bars), FIELDS, self.n_rows))

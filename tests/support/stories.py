@@ -9,6 +9,7 @@ message come up to the model's lateness after its bar.
 import random
 from dataclasses import dataclass, field
 from math import nan
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -154,9 +155,13 @@ def stories(
 ) -> Story:
     """A story for a kind of window."""
     rng = random.Random(draw(seeds))
-    settings = {"lookback_length": 8, "min_observations": 3, "stale_after": 5}
+    settings: dict[str, Any] = {
+        "lookback_length": 8,
+        "min_observations": 3,
+        "stale_after": 5,
+    }
     settings |= KINDS[kind]
-    model = MarketBetaConfig(**settings, allowed_lateness=lateness)  # type: ignore[arg-type]
+    model = MarketBetaConfig(**settings, allowed_lateness=lateness)
     is_session = model.window == "session"
     n_symbols = draw(st.integers(1, 3))
     share_missing = draw(st.sampled_from([0.0, 0.2, 0.6]))
