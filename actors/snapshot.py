@@ -9,8 +9,9 @@ in which an array is a map of its dtype, shape and little-endian memory.
 """
 
 import zlib
+from collections.abc import Sequence
 from math import prod
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 import msgspec
 import numpy as np
@@ -71,21 +72,29 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any part of a state
             "shape": list(array.shape),
             "memory": np.ascontiguousarray(array, dtype=little).data,
         }
-    if isinstance(value, dict):
+    if _is_map(value):
         return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
+    if _is_list(value):
         return [_plain(part) for part in value]
     return value
 
 
+def _is_map(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, (list, tuple))
+
+
 def _restored(value: Any, sources: NDArray[np.intp] | None) -> Any:  # noqa: ANN401
-    if isinstance(value, list):
+    if _is_list(value):
         return [_restored(part, sources) for part in value]
-    if not isinstance(value, dict):
+    if not _is_map(value):
         return value
     if "dtype" not in value:
         return {key: _restored(part, sources) for key, part in value.items()}
-    shape = tuple(value["shape"])
+    shape: tuple[int, ...] = tuple(value["shape"])
     array = np.frombuffer(value["memory"], dtype=value["dtype"])
     if array.size != prod(shape):
         msg = f"an array of {array.size} values, not {shape}"

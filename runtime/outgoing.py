@@ -18,24 +18,19 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from ..messages import (
-    BenchmarkReturnObserved,
+    OBSERVATION_TYPES,
     FrameTooLargeError,
     MalformedMessageError,
-    ReturnObserved,
-    ReturnsObserved,
+    Observation,
     SymbolsDeclared,
     encode,
 )
 from .framing import DEFAULT_MAX_FRAME_BYTES, frame
 
-Publishable = (
-    ReturnObserved | BenchmarkReturnObserved | ReturnsObserved | SymbolsDeclared
-)
+Publishable = Observation | SymbolsDeclared
 """What a feed may publish."""
 
-PUBLISHABLE_TYPES: Final = frozenset(
-    (ReturnObserved, BenchmarkReturnObserved, ReturnsObserved, SymbolsDeclared)
-)
+PUBLISHABLE_TYPES: Final = frozenset((*OBSERVATION_TYPES, SymbolsDeclared))
 
 MAX_KEPT_FRAMES: Final = 1024
 """The sidecar acknowledges once per turn, so that a few frames are enough to keep it

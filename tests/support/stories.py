@@ -28,7 +28,7 @@ from strategies import BENCHMARK, OPEN_NS, SYMBOLS, asset, bench, seeds
 SECOND = 10**9
 NIGHT = 6 * 3600 * SECOND
 
-KINDS: dict[str, dict[str, object]] = {
+KINDS: dict[str, dict[str, Any]] = {
     "bars": {"window": "bars"},
     "bars of a grid": {"window": "bars", "bar_interval": "1s"},
     "bars of a grid with nights": {
@@ -149,32 +149,35 @@ class Story:
         )
 
 
-@st.composite
-def stories(
-    draw: st.DrawFn, kind: str, *, lateness: int = 0, max_bars: int = 60
-) -> Story:
-    """A story for a kind of window."""
-    rng = random.Random(draw(seeds))
+def model_of(kind: str, lateness: int) -> MarketBetaConfig:
+    """Return a small model of a kind."""
     settings: dict[str, Any] = {
         "lookback_length": 8,
         "min_observations": 3,
         "stale_after": 5,
     }
-    settings |= KINDS[kind]
-    model = MarketBetaConfig(**settings, allowed_lateness=lateness)
-    is_session = model.window == "session"
-    n_symbols = draw(st.integers(1, 3))
-    share_missing = draw(st.sampled_from([0.0, 0.2, 0.6]))
-    scale = draw(st.sampled_from([1.0, 1e-4]))
+    return MarketBetaConfig(**(settings | KINDS[kind]), allowed_lateness=lateness)
+
+
+def a_story(
+    model: MarketBetaConfig,
+    rng: random.Random,
+    *,
+    n_bars: int,
+    n_symbols: int,
+    share_missing: float,
+    scale: float,
+) -> Story:
+    """Return a story of everything that can happen to such a model."""
     stamp = OPEN_NS
     bars: list[Bar] = []
-    for _ in range(draw(st.integers(5, max_bars))):
+    for _ in range(n_bars):
         before = stamp
         stamp += SECOND * rng.choice([1, 1, 1, 1, 2, 3])
         opens = None
         if rng.random() < 0.06:
             stamp += NIGHT
-            if is_session and rng.random() < 0.5:
+            if model.window == "session" and rng.random() < 0.5:
                 opens = rng.randint(before, stamp - 1)
         x = rng.gauss(0, scale)
         returns = [
@@ -187,7 +190,7 @@ def stories(
             bar.benchmark = nan
         elif fate < 0.12 and opens is None:
             bar.benchmark = None
-        if lateness:
+        if model.allowed_lateness:
             for row in range(n_symbols):
                 if returns[row] == returns[row] and rng.random() < 0.08:
                     bar.wrong[row] = 99.0
@@ -196,3 +199,18 @@ def stories(
         bars.append(bar)
     bars[0].benchmark = rng.gauss(0, scale)
     return Story(model, bars)
+
+
+@st.composite
+def stories(
+    draw: st.DrawFn, kind: str, *, lateness: int = 0, max_bars: int = 60
+) -> Story:
+    """A story for a kind of window."""
+    return a_story(
+        model_of(kind, lateness),
+        random.Random(draw(seeds)),
+        n_bars=draw(st.integers(5, max_bars)),
+        n_symbols=draw(st.integers(1, 3)),
+        share_missing=draw(st.sampled_from([0.0, 0.2, 0.6])),
+        scale=draw(st.sampled_from([1.0, 1e-4])),
+    )

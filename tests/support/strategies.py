@@ -23,7 +23,7 @@ from beta_factory.actors import (
     BetaRows,
     Factor,
     MarketBetaConfig,
-    cohort,
+    lockstep,
 )
 from beta_factory.actors.publisher import BetaPublisher
 from beta_factory.actors.tables import SymbolTables
@@ -305,14 +305,14 @@ class Paths:
     """Which of the paths through a cohort that must not matter are taken."""
 
     scalar_rows: int = WindowSlab.scalar_rows
-    small_frame: int = cohort.SMALL_FRAME
-    whole_pass_share: int = cohort.WHOLE_PASS_SHARE
+    small_frame: int = lockstep.SMALL_FRAME
+    whole_pass_share: int = lockstep.WHOLE_PASS_SHARE
 
     @contextmanager
     def taken(self) -> Generator[None, None, None]:
         """Choose them for the time being."""
         shares = mock.patch.multiple(
-            cohort,
+            lockstep,
             SMALL_FRAME=self.small_frame,
             WHOLE_PASS_SHARE=self.whole_pass_share,
         )

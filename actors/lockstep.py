@@ -1,0 +1,466 @@
+"""The symbol actors of one benchmark, stepped together.
+
+Rule: a row changes only by its own actor's rules. A columnar frame addressed to the
+cohort is worth exactly the sequence of its single messages, bit for bit: the plain
+cells are taken in one array step, and whatever is exceptional about a cell goes
+through `stage`, the very method that the symbol's actor calls for a single message.
+
+Theory of operation
+-------------------
+The newest bar is open from its benchmark return until the next one. A return for the
+open bar is *staged*: its cell is written and its row noted. `commit` adds all staged
+rows to their windows in one step and turns them into one `BetaColumns`, in the order
+in which they came. So how the messages were cut into turns changes neither a number
+nor the order of the updates.
+
+A return for a later bar waits in that bar's pending column until the benchmark opens
+it. Pending bars are bounded; one that the benchmark skips, or that is pushed out, is
+counted as unpaired.
+
+A few rows cost less as scalars, many as a gather, most as a whole pass: the three give
+the same bits (see `estimators.moments`), so the choice is only about time.
+"""
+
+from abc import ABC, abstractmethod
+from math import isnan
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimators import AmendableGrid, Opening, State
+from ..messages import Reason, Status
+from .columns import BetaColumns, Rows
+from .config import Factor
+from .openings import Openings
+from .pending import PendingBars
+from .rows import BetaRow, BetaRows
+from .standing import Standing
+from .tally import Drop, Tally
+from .windows import windows_of
+
+WHOLE_PASS_SHARE: Final = 4
+"""From a quarter of the rows on, a pass over all of them beats gathering some."""
+
+SMALL_FRAME: Final = 64
+"""Columnar frames up to this many rows are staged like single messages, so that a bar
+that comes in many small frames is still committed once."""
+
+
+class Lockstep(ABC):
+    """All rows of one factor: windows, alignment and status.
+
+    Parameters
+    ----------
+    factor
+        The model.
+    symbols
+        Symbol of each row.
+    tally
+        Where dropped observations are counted.
+    max_pending_bars
+        How many bars may wait for their benchmark at once.
+    """
+
+    def __init__(
+        self,
+        factor: Factor,
+        symbols: tuple[str, ...],
+        tally: Tally,
+        *,
+        max_pending_bars: int = 16,
+    ) -> None:
+        n_rows = len(symbols)
+        self.factor = factor
+        self.symbols = symbols
+        self.ts_event = -1
+        """Stamp of the newest bar; -1 before the first."""
+        self.updates: list[BetaColumns | BetaRows] = []
+        """What was computed since `drain` was last called."""
+        self.n_pairs: int = 0
+        """Pairs completed so far."""
+        model = factor.model
+        self._slab = windows_of(model, n_rows)
+        self._openings = Openings(model)
+        self._paired_stamp = -1  # of the newest bar while it completes pairs, else -1
+        self._tally = tally
+        self._lateness = model.allowed_lateness
+        self._cells = self._slab.cells
+        self._pending = PendingBars(n_rows, max_pending_bars, tally)
+        self._staged: list[int] = []
+        self._staged_ts_init: list[int] = []
+        self._all_rows: Rows = np.arange(n_rows)
+        self._standing = Standing(n_rows, model)
+
+    @property
+    def n_bars(self) -> int:
+        """Bars opened so far."""
+        return self._slab.newest + 1
+
+    def drain(self) -> list[BetaColumns | BetaRows]:
+        """Return what was computed since the last call, oldest first."""
+        updates = self.updates
+        if updates:
+            self.updates = []
+        return updates
+
+    def open_bar(
+        self, ts_event: int, benchmark_return: float, ts_init: int
+    ) -> Drop | None:
+        """Take the benchmark's return of a bar, and every pending pair with it.
+
+        Parameters
+        ----------
+        ts_event
+            The bar's stamp.
+        benchmark_return
+            Finite.
+        ts_init
+            Stamp of the observation, carried by the updates that it completes.
+
+        Returns
+        -------
+        Drop or None
+            Why it was dropped, if it was.
+        """
+        if ts_event <= self.ts_event:
+            return self._open_late(ts_event, benchmark_return, ts_init)
+        self.commit()
+        for opening in self._openings.next(ts_event, benchmark_return):
+            self._advance(opening, ts_init)
+        return None
+
+    def stage(
+        self, row: int, ts_event: int, period_return: float, ts_init: int
+    ) -> Drop | None:
+        """Take one symbol's return; return why it was dropped, if it was.
+
+        Parameters
+        ----------
+        row
+            The symbol's row.
+        ts_event, period_return, ts_init
+            As in `ReturnObserved`; the return is finite.
+        """
+        if ts_event == self._paired_stamp:
+            cell = self._cells[row]
+            if cell != cell:  # noqa: PLR0124 - NaN: no return for this bar yet
+                self._cells[row] = period_return
+                self._staged.append(row)
+                self._staged_ts_init.append(ts_init)
+                return None
+            return self._amend(row, self._slab.newest, period_return, ts_init)
+        if ts_event <= self.ts_event:
+            return self._stage_late(row, ts_event, period_return, ts_init)
+        return self._wait(row, ts_event, period_return)
+
+    def _wait(self, row: int, ts_event: int, period_return: float) -> Drop | None:
+        # For the benchmark to open the bar.
+        bar = self._pending.bar(ts_event)
+        if bar is None:
+            return Drop.UNPAIRED
+        cells = bar.cells
+        cell = cells[row]
+        if cell != cell or (self._lateness and cell != period_return):  # noqa: PLR0124
+            cells[row] = period_return
+            return None
+        return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
+
+    def stage_column(
+        self,
+        rows: Rows,
+        ts_event: int,
+        returns: NDArray[np.float64],
+        ts_init: int,
+    ) -> list[tuple[int, Drop]]:
+        """Take one bar's returns of many symbols.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,), each row once.
+        returns
+            Shape (k,), finite, or NaN where the symbol has no return.
+
+        Returns
+        -------
+        list of (position, reason)
+            What was dropped, by position in ``rows``.
+        """
+        is_open = ts_event == self._paired_stamp
+        if len(rows) <= SMALL_FRAME or (ts_event <= self.ts_event and not is_open):
+            return self._stage_each(rows, ts_event, returns, ts_init)
+        present = ~np.isnan(returns)
+        if not present.any():
+            return []
+        if is_open:
+            column = self._slab.column
+        else:
+            bar = self._pending.bar(ts_event)
+            if bar is None:
+                return self._stage_each(rows, ts_event, returns, ts_init)
+            column = bar.column
+        whole = len(rows) == len(column) and np.array_equal(rows, self._all_rows)
+        held = column if whole else column[rows]
+        if (present & ~np.isnan(held)).any():
+            return self._stage_each(rows, ts_event, returns, ts_init)
+        if not is_open:
+            column[rows[present]] = returns[present]
+            return []
+        self.commit()
+        ts_inits = np.array([ts_init])
+        if whole:
+            self._commit_column(returns, ts_inits)
+        else:
+            rows = rows[present]
+            column[rows] = returns[present]
+            self._commit_rows(rows, ts_inits)
+        return []
+
+    def commit(self) -> None:
+        """Add the staged rows to their windows and compute their updates."""
+        staged = self._staged
+        if not staged:
+            return
+        if len(staged) <= self._slab.scalar_rows:
+            self._commit_scalars(staged, self._staged_ts_init)
+        else:
+            self._commit_rows(np.array(staged), np.array(self._staged_ts_init))
+        self._staged = []
+        self._staged_ts_init = []
+
+    def override(self, row: int, status: Status | None, reason: Reason) -> None:
+        """Publish a row under a status of its own until this is called with ``None``.
+
+        Parameters
+        ----------
+        row
+            The row.
+        status
+            `DEGRADED`, `HALTED` or `REMOVED`; ``None`` returns to what the window says.
+        reason
+            Why.
+        """
+        self.commit()
+        self._standing.override(row, status, reason)
+        if self.n_bars:
+            self._emit_status(np.array([row]))
+
+    @property
+    def windows(self) -> AmendableGrid:
+        """The windows, to look at."""
+        return self._slab
+
+    def advance_clock(self, now_ns: int) -> None:
+        """Tell the time: rows without a pair for too long become stale."""
+        self.commit()
+        self._emit_status(self._standing.fallen_silent_by(now_ns))
+
+    def forget(self, row: int) -> None:
+        """Empty one row's window, as if its symbol had never had a return."""
+        self.commit()
+        self._slab.forget(row)
+        self._standing.forget(row)
+
+    def state(self) -> State:
+        """Return what has to be kept to go on later, as it is at the end of a turn."""
+        self.commit()
+        return {
+            "ts_event": self.ts_event,
+            "n_pairs": self.n_pairs,
+            "paired_stamp": self._paired_stamp,
+            "windows": self._slab.state(),
+            "openings": self._openings.state(),
+            "pending": self._pending.state(),
+            "standing": self._standing.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        self.ts_event = state["ts_event"]
+        self.n_pairs = state["n_pairs"]
+        self._paired_stamp = state["paired_stamp"]
+        self._slab.restore(state["windows"])
+        self._openings.restore(state["openings"])
+        self._pending.restore(state["pending"])
+        self._standing.restore(state["standing"])
+        self._cells = self._slab.cells
+
+    @abstractmethod
+    def _open_late(
+        self, ts_event: int, benchmark_return: float, ts_init: int
+    ) -> Drop | None:
+        # A benchmark return for the open bar or an older one: late, or another value.
+        ...
+
+    @abstractmethod
+    def _stage_late(
+        self, row: int, ts_event: int, period_return: float, ts_init: int
+    ) -> Drop | None:
+        # A return for a bar that the benchmark has left behind, or did not have.
+        ...
+
+    @abstractmethod
+    def _amend(
+        self, row: int, bar: int, period_return: float, ts_init: int
+    ) -> Drop | None:
+        # A return for a bar that has one already, or had passed.
+        ...
+
+    @property
+    def _oldest_open(self) -> int:
+        # Stamp of the oldest bar that may still be amended; all, while there are few.
+        bar = self._slab.newest - self._lateness
+        return self._slab.stamp(bar) if bar >= self._slab.oldest else 0
+
+    def _advance(self, opening: Opening, ts_init: int) -> None:
+        # The next bar of the grid, and the pairs that wait for it.
+        slab = self._slab
+        self._emit_status(self._standing.fallen_silent(slab.newest))
+        self._count_unpaired(slab.newest - self._lateness)
+        if opening.resets:
+            slab.reset()
+        slab.advance(opening.stamp, opening.benchmark_return)
+        self._cells = slab.cells
+        self.ts_event = opening.stamp
+        is_missing = isnan(opening.benchmark_return)
+        self._paired_stamp = -1 if is_missing else opening.stamp
+        waiting = self._pending.open(opening.stamp, self._oldest_open)
+        if waiting is None:
+            return
+        if not is_missing:
+            self._commit_column(waiting, np.array([ts_init]))
+        elif self._lateness:
+            slab.fill(waiting)  # its benchmark may come late
+        else:
+            self._drop_unpaired(opening.stamp, waiting)
+
+    def _count_unpaired(self, bar: int) -> None:
+        # A bar without a benchmark return that it is too late for now.
+        slab = self._slab
+        if self._lateness and bar >= slab.oldest and isnan(slab.benchmark_value(bar)):
+            self._drop_unpaired(slab.stamp(bar), slab.returns_of(bar))
+
+    def _drop_unpaired(self, stamp: int, returns: NDArray[np.float64]) -> None:
+        reason = Drop.UNPAIRED
+        if stamp in self._openings.withheld:
+            reason = Drop.OVERNIGHT
+        self._tally.drop(reason, count=int(np.count_nonzero(~np.isnan(returns))))
+
+    def _stage_each(
+        self, rows: Rows, ts_event: int, returns: NDArray[np.float64], ts_init: int
+    ) -> list[tuple[int, Drop]]:
+        stage = self.stage
+        dropped: list[tuple[int, Drop]] = []
+        pairs = zip(rows.tolist(), returns.tolist(), strict=True)
+        for position, (row, period_return) in enumerate(pairs):
+            if not isnan(period_return):
+                reason = stage(row, ts_event, period_return, ts_init)
+                if reason is not None:
+                    dropped.append((position, reason))
+        return dropped
+
+    def _commit_column(
+        self, returns: NDArray[np.float64], ts_inits: NDArray[np.int64]
+    ) -> None:
+        # A column in row order, NaN = missing, none of whose cells is filled yet.
+        slab = self._slab
+        rows = np.flatnonzero(~np.isnan(returns))
+        if len(rows) * WHOLE_PASS_SHARE < len(returns):
+            if len(rows):
+                slab.column[rows] = returns[rows]
+                self._commit_rows(rows, ts_inits)
+            return
+        slab.fill(returns)
+        n, numbers = slab.estimate()
+        if len(rows) == len(returns):
+            self._emit(self._all_rows, n, numbers, ts_inits)
+        else:
+            self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+
+    def _commit_rows(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
+        # Rows in the order of their updates; their cells are filled.
+        slab = self._slab
+        n_rows = len(self.symbols)
+        if len(rows) * WHOLE_PASS_SHARE < n_rows:
+            slab.add(rows)
+            self._emit(rows, *slab.estimate(rows), ts_inits)
+            return
+        column = np.full(n_rows, np.nan)
+        column[rows] = slab.column[rows]
+        slab.fill(column)
+        n, numbers = slab.estimate()
+        self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+
+    def _commit_scalars(self, rows: list[int], ts_inits: list[int]) -> None:
+        slab = self._slab
+        worth_of = self._standing.paired_worth
+        window_start_of = slab.window_start_of
+        updates: list[BetaRow] = []
+        for row, ts_init in zip(rows, ts_inits, strict=True):
+            slab.add_one(row)
+            n, numbers = slab.estimate_one(row)
+            status, reason = worth_of(row, n, numbers[0], slab.newest)
+            start = window_start_of(row)
+            updates.append(
+                BetaRow(row, int(n), numbers, status, reason, 0, ts_init, start)
+            )
+        self.n_pairs += len(rows)
+        self.updates.append(
+            BetaRows(
+                factor=self.factor.name,
+                benchmark=self.factor.benchmark,
+                symbols=self.symbols,
+                ts_event=self.ts_event,
+                updates=updates,
+            )
+        )
+
+    def _emit(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        numbers: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> None:
+        self._standing.paired(rows, self._slab.newest)
+        self.n_pairs += len(rows)
+        self._append(rows, n, numbers, ts_inits)
+
+    def _emit_status(self, rows: Rows, ts_init: int | None = None) -> None:
+        # An update without a pair of the open bar: the window as it stands.
+        if len(rows):
+            n, numbers = self._slab.estimate(rows)
+            stamp = self.ts_event if ts_init is None else ts_init
+            self._append(rows, n, numbers, np.array([stamp]))
+
+    def _append(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        numbers: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> None:
+        standing = self._standing
+        status, reason = standing.worth(rows, n, numbers[0], self._slab.newest)
+        self.updates.append(
+            BetaColumns(
+                factor=self.factor.name,
+                benchmark=self.factor.benchmark,
+                symbols=self.symbols,
+                rows=rows,
+                ts_event=self.ts_event,
+                numbers=numbers.copy(),
+                n_obs=n.astype(np.int32),
+                window_start=self._slab.window_starts(rows),
+                status=status,
+                reason=reason,
+                revision=standing.revision[rows],
+                ts_init=ts_inits,
+                seq=_UNPUBLISHED,
+                n_eff=self._slab.effective(rows),
+            )
+        )
+
+
+_UNPUBLISHED: Final = np.zeros(0, dtype=np.int64)
