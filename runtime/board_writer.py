@@ -219,7 +219,7 @@ class _Page:
             cells["revision"][row] = update.revision
             cells["seq"][row] = seq
             cells["ts_event"][row] = updates.ts_event
-            cells["window_start"][row] = updates.window_start
+            cells["window_start"][row] = update.window_start
             cells["ts_init"][row] = update.ts_init
             seq += 1
 

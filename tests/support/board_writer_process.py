@@ -46,8 +46,8 @@ def single(symbols: tuple[str, ...], row: int, seq: int) -> BetaRows:
     """Return a turn of one row that says ``seq``."""
     number = float(seq)
     numbers = (number, number, number, number, number, number)
-    update = BetaRow(row, seq, numbers, seq % 8, seq % 10, seq, seq)
-    return BetaRows("market", "SPY", symbols, seq, seq, [update], first_seq=seq)
+    update = BetaRow(row, seq, numbers, seq % 8, seq % 10, seq, seq, seq)
+    return BetaRows("market", "SPY", symbols, seq, [update], first_seq=seq)
 
 
 def main() -> None:
