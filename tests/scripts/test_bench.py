@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -132,10 +133,11 @@ def test_the_oracle_is_least_squares() -> None:
 
 @pytest.mark.parametrize("missing", [0.0, 0.05])
 @pytest.mark.parametrize("drive", [columns, fan_out, singles, idle_ticks])
-def test_what_is_timed_is_right(drive: object, missing: float) -> None:
+def test_what_is_timed_is_right(
+    drive: Callable[[Pipeline, int], list[float]], missing: float
+) -> None:
     if drive is idle_ticks and missing:
         return  # its tick is never missing
-    assert callable(drive)
     pipeline = Pipeline(80, window=90, missing=missing)
     before = pipeline.n_bytes
     assert len(drive(pipeline, 3)) == 3
