@@ -28,10 +28,12 @@ from .messages import (
     Role,
     SessionOpened,
     SnapshotError,
+    StaleBoardError,
     Status,
     SymbolsDeclared,
     beta_topic,
 )
+from .runtime.board import Board, BoardColumns
 from .runtime.client import BetaClient, connect
 
 __version__: Final = version("hft-beta-factory")
@@ -45,6 +47,8 @@ __all__ = [
     "BetaSeries",
     "BetaUpdated",
     "BetasUpdated",
+    "Board",
+    "BoardColumns",
     "Encoding",
     "Factor",
     "MarketBetaConfig",
@@ -55,6 +59,7 @@ __all__ = [
     "Role",
     "SessionOpened",
     "SnapshotError",
+    "StaleBoardError",
     "Status",
     "SymbolsDeclared",
     "__version__",

@@ -16,6 +16,10 @@ The tree, most general first::
     |-- ActorDeadError                        a message to an actor that has ended
     |-- SlowSubscriberError                   a subscriber was cut by its own policy
     |-- AddressInUseError (OSError)           another live sidecar has the address
+    |-- BoardError                            a latest-value board is of no use
+    |   |-- BoardFormatError (ValueError)     a file that is no board of our layout
+    |   |-- NotOnBoardError (LookupError)     a symbol, factor or column it lacks
+    |   `-- StaleBoardError                   its writer is dead, ended or replaced
     `-- FeedError                             a feed cannot deliver
         `-- FeedDisconnectedError (ConnectionError)
 
@@ -231,6 +235,59 @@ class AddressInUseError(BetaFactoryError, OSError):
             f"a live sidecar already listens at {address}; "
             "stop it or choose another address"
         )
+
+
+class BoardError(BetaFactoryError):
+    """A latest-value board does not say what was asked of it."""
+
+
+class BoardFormatError(BoardError, ValueError):
+    """A file that is not a board, or has another layout."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class NotOnBoardError(BoardError, LookupError):
+    """A board does not hold what was asked for.
+
+    Parameters
+    ----------
+    path
+        The board.
+    kind
+        ``symbol``, ``factor`` or ``column``.
+    name
+        What was asked for.
+    """
+
+    def __init__(self, path: str, kind: str, name: str) -> None:
+        self.path = path
+        self.kind = kind
+        self.name = name
+        super().__init__(f"{path} has no {kind} {name!r}")
+
+
+class StaleBoardError(BoardError):
+    """A board whose values nobody keeps up to date.
+
+    Parameters
+    ----------
+    path
+        The board.
+    reason
+        What became of its writer.
+    age_s
+        Seconds since the writer's last sign of life; infinite once it has ended.
+    """
+
+    def __init__(self, path: str, reason: str, age_s: float) -> None:
+        self.path = path
+        self.reason = reason
+        self.age_s = age_s
+        super().__init__(f"{path} {reason}; reopen it once its sidecar runs again")
 
 
 class FeedError(BetaFactoryError):

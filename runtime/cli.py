@@ -239,6 +239,23 @@ def subscribe(
     )
 
 
+@app.command()
+def board(
+    path: Annotated[Path, typer.Argument(help="The board's file, as configured.")],
+    *,
+    factor: Annotated[
+        str | None, typer.Option(help="Whose betas; by default the first factor's.")
+    ] = None,
+) -> None:
+    """Print the newest beta of every symbol, out of a sidecar's shared memory."""
+    from .board import Board  # noqa: PLC0415
+    from .presentation import board_lines  # noqa: PLC0415
+
+    with _errors(), Board(path) as opened:
+        lines = board_lines(opened, factor)
+    _print_lines(lines)
+
+
 def main() -> NoReturn:
     """Run the command line; the entry point of `beta-factory`."""
     app()

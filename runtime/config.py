@@ -136,6 +136,32 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     level: LogLevel = LogLevel.INFO
 
 
+class BoardConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """The latest-value board, for strategies on the same host.
+
+    Raises
+    ------
+    ConfigError
+        When a writer could miss its bound between two heartbeats.
+    """
+
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    """The file that strategies map, best in a tmpfs; no board without one."""
+    heartbeat_interval_s: Seconds = 0.1
+    heartbeat_bound_s: Seconds = 1.0
+    """A writer that is silent for longer is dead to its readers."""
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_bound_s < 2 * self.heartbeat_interval_s:
+            reason = (
+                f"must be at least twice {self.heartbeat_interval_s:g} "
+                f"(heartbeat_interval_s), was {self.heartbeat_bound_s:g}"
+            )
+            raise ConfigError([("heartbeat_bound_s", reason)])
+
+
 class SidecarConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -149,6 +175,7 @@ class SidecarConfig(
     """The universe."""
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     actors: ActorsConfig = ActorsConfig()
+    board: BoardConfig = BoardConfig()
     factors: tuple[Factor, ...]
     log: LogConfig = LogConfig()
 

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..messages import BetaUpdated, Status
+from .board import Board
 from .replay import ReplaySummary
 from .sidecar import SidecarSummary
 from .system import SystemStatistics
@@ -45,6 +46,28 @@ def stamp(ts_ns: int) -> str:
     # datetime has microseconds only: it gets the seconds, the rest is text
     whole = datetime.fromtimestamp(seconds, tz=UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns:09d}"
+
+
+def board_lines(board: Board, factor: str | None = None) -> list[str]:
+    """Return a board's rows as lines, those without an update left out.
+
+    Raises
+    ------
+    NotOnBoardError, StaleBoardError
+        As `Board.read`.
+    """
+    updates = [board.read(symbol, factor) for symbol in board.symbols]
+    lines = [line(update) for update in updates if update is not None]
+    factors = ", ".join(board.factors)
+    about = (
+        f"instance {board.instance}, factors {factors}, heartbeat "
+        f"{board.heartbeat_age_s:.1f} s ago, {len(lines)} of {len(updates)} symbols"
+    )
+    return [
+        about,
+        LINE_HEADER,
+        *lines,
+    ]
 
 
 def line(update: BetaUpdated) -> str:

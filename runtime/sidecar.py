@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -25,11 +25,14 @@ from ..actors import BetaColumns, BetaFactory, BetaRows
 from ..messages import AddressInUseError, ConfigError
 from .address import Address
 from .clock import Clock, LiveClock
-from .config import SidecarConfig
+from .config import BoardConfig, SidecarConfig
 from .memory import keep_freed_memory
 from .server import Connection, Server
 from .supervisor import RestartPolicy
 from .system import System, SystemStatistics
+
+if TYPE_CHECKING:
+    from .board_writer import BoardWriter
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +82,11 @@ async def serve(
     clock = clock or LiveClock()
     loop = asyncio.get_running_loop()
     server: Server
+    board: BoardWriter | None = None
 
     def publish(turn: list[BetaColumns | BetaRows]) -> None:
+        if board is not None:
+            board.write(turn)
         server.publish(turn)
 
     factory = BetaFactory(config.symbols, factors=config.factors)
@@ -114,6 +120,8 @@ async def serve(
         port = listener.sockets[0].getsockname()[1]
         address = replace(address, port=port)
     try:
+        # Only now: whoever does not get the address must not touch the board.
+        board = _open_board(config.board, factory, server.instance, clock)
         system.start()
         logger.info(
             "sidecar.listening address=%s symbols=%d factors=%d",
@@ -126,10 +134,15 @@ async def serve(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_beat, server, clock, config.server.heartbeat_interval_s)
             tasks.start_soon(_report, system, config.server.report_interval_s)
+            if board is not None:
+                interval_s = config.board.heartbeat_interval_s
+                tasks.start_soon(_beat_board, board, interval_s)
             await stop.wait()
             tasks.cancel_scope.cancel()
     finally:
         await _drain(listener, server, system, config.server.drain_timeout_s)
+        if board is not None:
+            board.close()
         _remove_socket(address)
     return SidecarSummary(
         system=system.statistics(),
@@ -227,6 +240,30 @@ async def _beat(server: Server, clock: Clock, interval_s: float) -> None:
         await anyio.sleep(interval_s)
         server.system.advance_clock()
         server.heartbeat(clock.time_ns())
+
+
+def _open_board(
+    config: BoardConfig, factory: BetaFactory, instance: str, clock: Clock
+) -> "BoardWriter | None":
+    if config.path is None:
+        return None
+    from .board_writer import BoardWriter  # noqa: PLC0415 - needs POSIX file locks
+
+    board = BoardWriter(
+        config.path,
+        factory,
+        instance=instance,
+        clock=clock,
+        heartbeat_bound_s=config.heartbeat_bound_s,
+    )
+    logger.info("board.opened path=%s instance=%s", config.path, instance)
+    return board
+
+
+async def _beat_board(board: "BoardWriter", interval_s: float) -> None:
+    while True:
+        board.beat()
+        await anyio.sleep(interval_s)
 
 
 async def _report(system: System, interval_s: float) -> None:

@@ -18,7 +18,6 @@ import argparse
 import inspect
 import json
 import math
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -38,10 +37,11 @@ from beta_factory.estimators import Opening, WindowSlab, over_series, rolling_ol
 
 SUPPORT: Final = Path(__file__).resolve().parents[1] / "tests" / "support"
 """Where `exact` and `nasty` lie."""
-sys.path.insert(0, str(SUPPORT))
+sys.path[:0] = [str(SUPPORT), str(SUPPORT.parents[1])]
 
 import exact  # noqa: E402 - found by the path above
 import nasty  # noqa: E402
+from benchmarks.peers import REQUIREMENTS, PeerError, install, run  # noqa: E402
 
 Floats = NDArray[np.float64]
 Returns = tuple[Floats, Floats]
@@ -257,24 +257,20 @@ class Peer:
         return "\n\n".join([_PROLOGUE, *texts, call])
 
 
-NUMPY: Final = "numpy==2.4.6"
-_STATSMODELS: Final = "statsmodels==0.15.0"
 _AFRESH: Final = {"method": "pinv", "reset": 1}
 PEERS: Final = (
-    Peer("csp", "csp==0.19.1", _csp),
-    Peer("csp recalc", "csp==0.19.1", _csp, options={"recalc": True}),
-    Peer("river", "river==0.26.1", _river, "pairs"),
-    Peer("wickra", "wickra==2.0.0", _wickra, "pairs"),
-    Peer("pandas", "pandas==3.1.1", _pandas),
-    Peer("polars", "polars==2.1.0", _polars),
-    Peer("statsmodels", _STATSMODELS, _statsmodels),
-    Peer("statsmodels reset", _STATSMODELS, _statsmodels, options=_AFRESH),
+    Peer("csp", REQUIREMENTS["csp"], _csp),
+    Peer("csp recalc", REQUIREMENTS["csp"], _csp, options={"recalc": True}),
+    Peer("river", REQUIREMENTS["river"], _river, "pairs"),
+    Peer("wickra", REQUIREMENTS["wickra"], _wickra, "pairs"),
+    Peer("pandas", REQUIREMENTS["pandas"], _pandas),
+    Peer("polars", REQUIREMENTS["polars"], _polars),
+    Peer("statsmodels", REQUIREMENTS["statsmodels"], _statsmodels),
+    Peer(
+        "statsmodels reset", REQUIREMENTS["statsmodels"], _statsmodels, options=_AFRESH
+    ),
 )
 """The two with a second row have an option to compute every window afresh."""
-
-
-class PeerError(RuntimeError):
-    """A peer could not be installed, or gave no betas; the text says why."""
 
 
 class Environment:
@@ -289,15 +285,8 @@ class Environment:
 
     def install(self, peers: Sequence[Peer]) -> None:
         """Install the peers one by one, so that one that fails is absent alone."""
-        pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install"]
-        for requirement in dict.fromkeys(peer.requirement for peer in peers):
-            print(f"accuracy: installing {requirement}", file=sys.stderr)
-            try:
-                if not self.python.exists():
-                    _run([sys.executable, "-m", "venv", str(self._folder)])
-                _run([*pip, "--quiet", requirement, NUMPY])
-            except PeerError as error:
-                self._refused[requirement] = f"pip install {requirement}: {error}"
+        requirements = [peer.requirement for peer in peers]
+        self._refused |= install(self._folder, requirements, "accuracy")
 
     def betas(self, peer: Peer, returns: Returns) -> Floats:
         """Return a peer's betas, shaped like the assets; `PeerError` says why not."""
@@ -318,7 +307,7 @@ class Environment:
             program.write_text(peer.program(), encoding="utf-8")
             np.savez(source, benchmark=returns[0], assets=returns[1])
             python = [str(self.python), "-W", "ignore"]
-            _run([*python, str(program), json.dumps(task)], PEER_TIMEOUT_S)
+            run([*python, str(program), json.dumps(task)], PEER_TIMEOUT_S)
             if not Path(task["answer"]).exists():
                 raise PeerError("gave no answer")
             with np.load(task["answer"]) as answer:
@@ -327,21 +316,6 @@ class Environment:
         if betas.shape != returns[1].shape:
             raise PeerError(f"betas had shape {betas.shape}, not {returns[1].shape}")
         return betas
-
-
-def _run(command: Sequence[str], timeout_s: float | None = None) -> None:
-    try:
-        subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=True
-        )
-    except OSError as error:
-        raise PeerError(str(error)) from error
-    except subprocess.TimeoutExpired as error:
-        raise PeerError(f"took more than {error.timeout:g} s") from error
-    except subprocess.CalledProcessError as error:
-        said = [line.strip() for line in error.stderr.splitlines() if line.strip()]
-        loud = [line for line in said if line.startswith("ERROR")]  # pip hints below it
-        raise PeerError((loud or said or [str(error)])[-1]) from error
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from beta_factory.messages import (
     AddressInUseError,
     BarFileError,
     BetaFactoryError,
+    BoardError,
+    BoardFormatError,
     ConfigError,
     FeedDisconnectedError,
     FeedError,
@@ -21,9 +23,11 @@ from beta_factory.messages import (
     InvalidTopicError,
     MailboxFullError,
     MalformedMessageError,
+    NotOnBoardError,
     RejectedError,
     RejectReason,
     SlowSubscriberError,
+    StaleBoardError,
     WireVersionError,
     errors,
 )
@@ -135,6 +139,22 @@ CASES: Final[dict[str, Case]] = {
         {"address": "/run/beta.sock"},
         "a live sidecar already listens at /run/beta.sock; "
         "stop it or choose another address",
+    ),
+    "board": Case(BoardError("of no use"), {}, "of no use"),
+    "board of another layout": Case(
+        BoardFormatError("/dev/shm/b", "is not a board"),
+        {"path": "/dev/shm/b", "reason": "is not a board"},
+        "/dev/shm/b: is not a board",
+    ),
+    "not on the board": Case(
+        NotOnBoardError("/dev/shm/b", "symbol", "ZZZ"),
+        {"path": "/dev/shm/b", "kind": "symbol", "name": "ZZZ"},
+        "/dev/shm/b has no symbol 'ZZZ'",
+    ),
+    "stale board": Case(
+        StaleBoardError("/dev/shm/b", "was closed by its writer", 2.5),
+        {"path": "/dev/shm/b", "reason": "was closed by its writer", "age_s": 2.5},
+        "/dev/shm/b was closed by its writer; reopen it once its sidecar runs again",
     ),
     "feed": Case(FeedError("no data since 09:30"), {}, "no data since 09:30"),
     "disconnected": Case(

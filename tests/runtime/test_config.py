@@ -221,6 +221,34 @@ BAD: Final[dict[str, Bad]] = {
         'symbols = ["A"]\n[factors]\nmarket = "SPY"',
         [("factors.market", "must be a section, was 'SPY'")],
     ),
+    "board": Bad(
+        f"""
+        symbols = ["A"]
+        [board]
+        path = ""
+        heartbeat_interval_s = 0
+        heartbeat_bound_s = 0.1
+        {FACTOR}
+        """,
+        [
+            ("board.path", "must not be empty"),
+            ("board.heartbeat_interval_s", "must be above 0, was 0"),
+        ],
+    ),
+    "a heart that cannot beat in time": Bad(
+        f"""
+        symbols = ["A"]
+        [board]
+        heartbeat_interval_s = 0.6
+        {FACTOR}
+        """,
+        [
+            (
+                "board.heartbeat_bound_s",
+                "must be at least twice 0.6 (heartbeat_interval_s), was 1",
+            )
+        ],
+    ),
     "server": Bad(
         f"""
         symbols = ["A"]
@@ -810,6 +838,9 @@ def test_description_is_what_the_sample_says() -> None:
         "restart_backoff_s = 0.05\n"
         "restart_backoff_max_s = 5.0\n"
         "turn_budget = 20000\n"
+        "\n[board]\n"
+        "heartbeat_interval_s = 0.1\n"
+        "heartbeat_bound_s = 1.0\n"
         "\n[log]\n"
         'level = "INFO"\n'
         "\n[factors.market]\n"

@@ -1,0 +1,98 @@
+"""Rows 6 and 7: a batch over arrays, and a replay of real trades."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from beta_factory import MarketBetaConfig, compute_market_beta
+
+from .harness import Contender, Outcome, WrongAnswerError, check, interleave
+from .market import MIN_OBSERVATIONS, WINDOW, names, recorded, window_betas
+from .options import Options
+from .peers import Peers
+from .rows_turn import per_update
+
+ROOT = Path(__file__).parents[1]
+
+
+def batch(options: Options, peers: Peers) -> Outcome:
+    """Row 6: all windows of arrays that are there."""
+    n, n_bars, n_slow = 500, 10_000, 2
+    outcome = Outcome(6, f"batch, {n} symbols, {n_bars:,} bars, every window kept")
+    x, y = recorded(n_bars, n)
+    wanted = window_betas(x[-WINDOW:], y[-WINDOW:])
+    config = MarketBetaConfig(WINDOW, MIN_OBSERVATIONS)
+    returns = dict(zip(names(n), y.T.copy(), strict=True))
+
+    def ours() -> list[float]:
+        started = time.perf_counter_ns()
+        series = compute_market_beta(returns, x, config)
+        ns = (time.perf_counter_ns() - started) / n_bars
+        check("ours", np.array([each.beta[-1] for each in series.values()]), wanted)
+        return [ns]
+
+    def peer(name: str, n_assets: int) -> Contender:
+        contender = peers.contender(name, n_bars, n_assets, warm=0)
+        return per_update(name, contender.frames, n_assets, contender.burst)
+
+    contenders = [
+        per_update("ours", "arrays, all fields", n, ours),
+        *(peer(name, n) for name in ("pandas, beta", "polars, beta", "wickra, beta")),
+        peer("statsmodels, full", n_slow),
+    ]
+    interleave(outcome, contenders, options.rounds, "ns/window")
+    for name, bound, stretch in (
+        ("pandas, beta", 2.5, False),
+        ("statsmodels, full", 700.0, False),
+        ("polars, beta", 1.0, True),
+    ):
+        outcome.at_least(
+            f"against {name}", outcome.ratio(name, "ours"), bound, stretch=stretch
+        )
+    outcome.notes.append(f"statsmodels on {n_slow} of the symbols; per window")
+    return outcome
+
+
+def replay(options: Options, _: Peers) -> Outcome:
+    """Row 7: from a parquet file of real bars to a parquet file of updates."""
+    outcome = Outcome(
+        7, "replay of real one-second bars, process start to written file"
+    )
+    if options.lean is None:
+        outcome.absent("ours", "no --lean SOURCE.parquet")
+        outcome.at_most("us per row", None, 10)
+        return outcome
+    with tempfile.TemporaryDirectory(prefix="beta-factory-") as folder:
+        bars, betas = Path(folder, "bars.parquet"), Path(folder, "betas.parquet")
+        prepare: list[str | Path] = [
+            sys.executable,
+            ROOT / "scripts" / "prepare_lean.py",
+            "--all-hours",
+        ]
+        said = _run([*prepare, options.lean, bars])
+        n_rows = int(said.partition(": ")[2].partition(" ")[0])
+        python: list[str | Path] = [sys.executable, "-m", "beta_factory"]
+        command = [*python, "replay", bars]
+        command += ["--benchmark", "SPY", "--out", betas, "--no-progress"]
+
+        def ours() -> list[float]:
+            started = time.perf_counter_ns()
+            _run(command)
+            return [(time.perf_counter_ns() - started) / n_rows / 1e3]
+
+        contender = Contender("ours", "parquet in, parquet out", ours)
+        interleave(outcome, [contender], min(options.rounds, 5), "us/row")
+        if not betas.stat().st_size:
+            raise WrongAnswerError("the replay wrote nothing")
+    outcome.at_most("us per row", outcome.figures[0].minimum, 10)
+    outcome.notes.append(f"{n_rows:,} rows")
+    return outcome
+
+
+def _run(command: list[str | Path]) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout

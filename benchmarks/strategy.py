@@ -1,0 +1,106 @@
+"""A subscriber process.
+
+``python -m benchmarks.strategy PATH ENCODING N_SYMBOLS [START]``: without START it
+prints the monotonic clock whenever all betas of a bar have come, and their mean beside
+it. With START, when an open loop began, it prints one line of JSON once an update whose
+``ts_init`` is `STOP_TS` has come: how many came, how many were conflated, how late.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+
+from beta_factory.messages import (
+    BetasUpdated,
+    BetaUpdated,
+    Encoding,
+    Role,
+)
+
+from .wire import Wire
+
+STOP_TS = 2**62
+"""The `ts_init` of the return that ends an open loop."""
+
+
+def _beta(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def whole_bars(wire: Wire, n_symbols: int) -> None:
+    """Say when each bar is complete."""
+    n_seen, total = 0, 0.0
+    while True:
+        for message in wire.messages():
+            if type(message) is BetaUpdated:
+                n_seen += 1
+                total += _beta(message.beta)
+            elif type(message) is BetasUpdated:
+                betas = np.frombuffer(message.beta)
+                n_seen += len(betas)
+                total += float(betas.sum())
+            if n_seen == n_symbols:
+                now = time.monotonic_ns()
+                sys.stdout.write(f"{now} {total / n_symbols!r}\n")
+                sys.stdout.flush()
+                n_seen, total = 0, 0.0
+
+
+def open_loop(wire: Wire, started_ns: int) -> None:
+    """Count and time every update until the last; a stamp is ns since the start."""
+    n_updates = n_conflated = 0
+    late: list[float] = []
+    weights: list[int] = []
+    stopped = False
+    while not stopped:
+        messages = wire.messages()
+        now = time.monotonic_ns() - started_ns
+        for message in messages:
+            if type(message) is BetaUpdated:
+                n_conflated += message.conflated
+                if message.ts_init == STOP_TS:
+                    stopped = True
+                    continue
+                n_updates += 1
+                late.append(now - message.ts_init)
+                weights.append(1)
+            elif type(message) is BetasUpdated:
+                stamp = int(np.frombuffer(message.ts_init, "<i8").max())
+                k = len(message.beta) // 8
+                if message.conflated:
+                    n_conflated += int(np.frombuffer(message.conflated, "<i4").sum())
+                if stamp == STOP_TS:
+                    stopped = True
+                    k -= 1
+                n_updates += k
+                if not k:
+                    continue
+                late.append(now - stamp)
+                weights.append(k)
+    order = np.argsort(late)
+    reached = np.cumsum(np.array(weights)[order]) / sum(weights)
+    p50, p99 = (np.array(late)[order][np.searchsorted(reached, q)] for q in (0.5, 0.99))
+    result: dict[str, float] = {"n_updates": n_updates, "n_conflated": n_conflated}
+    result |= {"p50_ns": float(p50), "p99_ns": float(p99)}
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Subscribe to everything and say ``ready``."""
+    path, encoding, n_symbols, *started = sys.argv[1:]
+    with Wire(path, "strategy", Role.SUBSCRIBER) as wire:
+        wire.subscribe("beta.>", Encoding(encoding))
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        if started:
+            open_loop(wire, int(started[0]))
+        else:
+            wire.socket.settimeout(None)
+            whole_bars(wire, int(n_symbols))
+
+
+if __name__ == "__main__":
+    main()
