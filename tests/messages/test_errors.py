@@ -27,6 +27,7 @@ from beta_factory.messages import (
     RejectedError,
     RejectReason,
     SlowSubscriberError,
+    SnapshotError,
     StaleBoardError,
     WireVersionError,
     errors,
@@ -118,6 +119,11 @@ CASES: Final[dict[str, Case]] = {
         InvalidReturnsError("AAPL", "must have 60 bars, had 59"),
         {"name": "AAPL", "reason": "must have 60 bars, had 59"},
         "AAPL: must have 60 bars, had 59",
+    ),
+    "snapshot": Case(
+        SnapshotError("is damaged: 10 bytes with another checksum"),
+        {"reason": "is damaged: 10 bytes with another checksum"},
+        "snapshot is damaged: 10 bytes with another checksum",
     ),
     "mailbox": Case(
         MailboxFullError("symbol/AAPL", 256),
