@@ -147,35 +147,40 @@ class Cohort(Lockstep):
             if floor is not None and openings.withholds_nights:
                 self._begin_session(first, ts_init)
             return Drop.LATE
+        second = bar + 1  # where the bar is that was there before
         for missing in openings.skipped(ts_event, after):
-            self._put_in(missing, nan)
+            second += self._put_in(missing, nan) is not None
         if bar > slab.oldest:
             for missing in openings.skipped(slab.stamp(bar - 1), ts_event):
-                bar += self._put_in(missing, nan) is not None
-        waiting = self._pending.open(ts_event, self._oldest_open)
-        if waiting is not None:
-            slab.amend_column(bar, waiting)
+                is_in = self._put_in(missing, nan) is not None
+                bar, second = bar + is_in, second + is_in
         if openings.withholds_nights and self._withhold_again(
-            bar, benchmark_return, is_alone=floor is not None
+            bar, benchmark_return, second, is_alone=floor is not None
         ):
-            self._settle(bar + 1, ts_init, is_correction=False)
+            self._settle(second, ts_init, is_correction=False)
         self._settle(bar, ts_init, is_correction=False)
         return None
 
     def _put_in(self, stamp: int, benchmark_return: float) -> int | None:
-        bar = self._slab.insert(stamp, benchmark_return)
-        if bar is not None:
-            self._standing.inserted(bar)
-        self._cells = self._slab.cells
+        # A bar, with the returns that wait for it.
+        slab = self._slab
+        bar = slab.insert(stamp, benchmark_return)
+        self._cells = slab.cells
+        if bar is None:
+            return None
+        self._standing.inserted(bar)
+        waiting = self._pending.open(stamp, self._oldest_open)
+        if waiting is not None:
+            slab.amend_column(bar, waiting)
         return bar
 
     def _withhold_again(
-        self, bar: int, benchmark_return: float, *, is_alone: bool
+        self, bar: int, benchmark_return: float, second: int, *, is_alone: bool
     ) -> bool:
-        # Which of two neighbours is a session's first bar, now that one came late; or
-        # both, where a session begins between them. Whether the second has changed.
+        # Which of two bars is a session's first, now that one came late; or both, where
+        # a session begins between them. Whether the second has changed.
         slab, openings = self._slab, self._openings
-        stamp, after = slab.stamp(bar), slab.stamp(bar + 1)
+        stamp, after = slab.stamp(bar), slab.stamp(second)
         was_first = after in openings.withheld
         if bar > slab.oldest:
             is_first = openings.begins(slab.stamp(bar - 1), stamp) is not None
@@ -185,11 +190,11 @@ class Cohort(Lockstep):
             openings.withhold(stamp, benchmark_return)
             slab.amend_benchmark(bar, nan)
         if is_alone and not was_first:
-            openings.withhold(after, slab.benchmark_value(bar + 1))
-            slab.amend_benchmark(bar + 1, nan)
+            openings.withhold(after, slab.benchmark_value(second))
+            slab.amend_benchmark(second, nan)
             return True
         if was_first and not is_alone:
-            slab.amend_benchmark(bar + 1, openings.withheld.pop(after))
+            slab.amend_benchmark(second, openings.withheld.pop(after))
             return True
         return False
 

@@ -69,6 +69,7 @@ from .moments import (
     add_pairs,
     cells_of,
     join_one,
+    merge_set,
     merge_sets,
     recentre,
 )
@@ -368,9 +369,14 @@ class WindowSlab(Grid):
         if not self._next or not left:
             return
         suffixes = self._suffixes[1 - self._in_use]
+        is_small = self.n_rows <= self.scalar_rows
         for _ in range(-(-left // turns)):
             if self._to_merge:
-                merge_sets(suffixes[end - first - 1], self._slots[self._to_merge.pop()])
+                closed = self._slots[self._to_merge.pop()]
+                if is_small:
+                    self._merge_ones(suffixes, end - first - 1, closed)
+                else:
+                    merge_sets(suffixes[end - first - 1], closed)
                 continue
             bar = self._to_walk
             self._to_walk = bar - 1
@@ -381,6 +387,27 @@ class WindowSlab(Grid):
             x = self._x[slot]
             if isnan(x):
                 target[:] = after
+            elif is_small:
+                target[:] = after
+                self._add_ones(suffixes, bar - first - 1, x, self._columns[slot])
             else:
                 _, y, present = self._split(self._y[slot])
                 add_pairs(after, x, y, present, self._scratch, out=target)
+
+    def _merge_ones(self, suffixes: Floats, at: int, closed: Floats) -> None:
+        # A closed segment into the suffix of one bar: `merge_sets` over floats.
+        n_rows = self.n_rows
+        cells, others = cells_of(suffixes), cells_of(closed)
+        for row in range(n_rows):
+            merge_set(cells, at * FIELDS * n_rows + row, others, n_rows)
+
+    def _add_ones(
+        self, suffixes: Floats, at: int, x: float, returns: "memoryview[float]"
+    ) -> None:
+        # A bar's pairs into the suffix of one bar: `add_pairs` over floats.
+        n_rows = self.n_rows
+        cells = cells_of(suffixes)
+        for row in range(n_rows):
+            y = returns[row]
+            if y == y:  # noqa: PLR0124 - not NaN
+                add_pair(cells, at * FIELDS * n_rows + row, n_rows, x, y)
