@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..messages.errors import BarFileError
 from ..messages.fields import MAX_NAME_LENGTH
+from .stamps import STAMP_RULE
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
@@ -132,8 +133,7 @@ def _timestamps(path: str, given: pl.Series) -> Ints:
     else:
         reason = f"the column must be integers, text or datetimes, was {given.dtype}"
         raise BarFileError(path, reason, column="ts_event")
-    rule = "stamp must be integer ns or ISO 8601, in the years 1970 to 2261"
-    _refuse(path, given, stamps < 0, rule)
+    _refuse(path, given, stamps < 0, STAMP_RULE)
     return stamps
 
 

@@ -2,27 +2,25 @@
 
 Rule: a command parses its arguments, calls one function of this folder and prints what
 comes back. Results go to standard output, everything else to standard error. Exit
-codes: 0 done, 1 the input or the configuration is wrong, 2 a file is missing (or
-typer's own usage error), 3 the sidecar could not be reached or went away.
+codes: 0 done, 1 the input or the configuration is wrong or a script's expectation did
+not hold, 2 a file is missing (or typer's own usage error), 3 the sidecar could not be
+reached or went away.
 """
 
 import logging
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
-from ..actors import BetaColumns, BetaFactory, BetaRows, MarketBetaConfig
+from ..actors import MarketBetaConfig
 from ..messages import BetaFactoryError, ConfigError, FeedDisconnectedError
 from .address import Address, default_address
-
-if TYPE_CHECKING:
-    from .update_files import UpdateWriter
 
 app = typer.Typer(
     help="Live rolling betas of many symbols, published by topic.",
@@ -36,6 +34,15 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 EXIT_WRONG = 1
 EXIT_MISSING = 2
 EXIT_UNREACHABLE = 3
+
+_SAID_BY_SCRIPTS = (
+    "benchmark",
+    "lookback_length",
+    "min_observations",
+    "stale_after",
+    "returns",
+    "overnight",
+)
 
 BarFile = Annotated[Path, typer.Argument(help="Bar file, .parquet or .csv.")]
 AddressOption = Annotated[
@@ -105,7 +112,10 @@ def validate(
 
 @app.command()
 def replay(
-    file: BarFile,
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="Bar file (.parquet, .csv), or script (.toml).")
+    ],
     *,
     benchmark: BenchmarkOption = "SPY",
     lookback_length: Annotated[int, typer.Option(help="Window, in bars.")] = 390,
@@ -115,6 +125,18 @@ def replay(
     stale_after: Annotated[
         int | None, typer.Option(help="Bars without a pair until stale.")
     ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(help="Multiple of real time, max, or step: one bar per Enter."),
+    ] = "max",
+    from_time: Annotated[
+        str | None,
+        typer.Option("--from", help="First bar: ISO 8601, or ns since the epoch."),
+    ] = None,
+    to_time: Annotated[
+        str | None,
+        typer.Option("--to", help="Last bar: ISO 8601, or ns since the epoch."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Write every update here: .parquet, .csv or .jsonl."),
@@ -123,35 +145,51 @@ def replay(
     overnight: OvernightOption = "exclude",
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Replay a bar file through the actors at full speed."""
-    from .bars import read_bars  # noqa: PLC0415
-    from .clock import LiveClock  # noqa: PLC0415
-    from .observations import asset_symbols, observe  # noqa: PLC0415
-    from .presentation import replay_lines  # noqa: PLC0415
-    from .progress import bar_progress  # noqa: PLC0415
-    from .replay import Replayer  # noqa: PLC0415
-    from .update_files import UpdateWriter  # noqa: PLC0415
+    """Replay a bar file, or a script and check what it expects."""
+    from .replay_command import (  # noqa: PLC0415
+        Playback,
+        parse_speed,
+        replay_file,
+        replay_script,
+    )
+    from .stamps import parse_stamp  # noqa: PLC0415
 
-    with _errors():
-        bars = read_bars(file, returns=returns, overnight=overnight)
-        factory = BetaFactory(
-            asset_symbols(bars, benchmark),
-            benchmark=benchmark,
-            config=MarketBetaConfig(
-                lookback_length, min_observations, stale_after=stale_after
-            ),
-        )
-        with (
-            UpdateWriter(out) if out else nullcontext() as writer,
-            bar_progress(len(bars.ts_events), _err, shown=progress) as on_bar,
-        ):
-            replayer = Replayer(
-                factory,
-                LiveClock(),
-                on_updates=_writing_to(writer) if writer else None,
+    with _usage("--speed"):
+        parsed_speed = parse_speed(speed)
+    if parsed_speed == "step" and not sys.stdin.isatty():
+        raise typer.BadParameter("step needs a terminal", param_hint="--speed")
+    with _usage("--from"):
+        from_ts = None if from_time is None else parse_stamp(from_time)
+    with _usage("--to"):
+        to_ts = None if to_time is None else parse_stamp(to_time)
+    playback = Playback(parsed_speed, from_ts, to_ts, out, progress)
+    if file.suffix != ".toml":
+        with _errors():
+            lines = replay_file(
+                file,
+                playback,
+                _err,
+                benchmark=benchmark,
+                model=MarketBetaConfig(
+                    lookback_length,
+                    min_observations,
+                    stale_after=stale_after,
+                    returns=returns,
+                ),
+                overnight=overnight,
             )
-            summary = replayer.run(observe(bars, benchmark), on_bar=on_bar)
-    _print_lines([f"file      {file}", *replay_lines(summary)])
+        _print_lines(lines)
+        return
+    for name in _SAID_BY_SCRIPTS:
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            hint = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter("a script says it itself", param_hint=hint)
+    with _errors():
+        lines, all_held = replay_script(file, playback, _err)
+    _print_lines(lines)
+    if not all_held:
+        raise typer.Exit(EXIT_WRONG)
 
 
 @app.command()
@@ -284,16 +322,13 @@ def _errors() -> Generator[None]:
         raise typer.Exit(EXIT_WRONG) from None
 
 
-def _writing_to(
-    writer: "UpdateWriter",
-) -> Callable[[BetaColumns | BetaRows], None]:
-    def write(updates: BetaColumns | BetaRows) -> None:
-        if isinstance(updates, BetaRows):
-            writer.write_rows(updates.as_rows())
-        else:
-            writer.write_columns(updates)
-
-    return write
+@contextmanager
+def _usage(option: str) -> Generator[None]:
+    # A value that an option cannot have.
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _log_to_stderr(level: str) -> None:

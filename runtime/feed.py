@@ -10,10 +10,7 @@ from ..messages import Role
 from .client import connect
 from .clock import LiveClock
 from .observations import Observation
-
-LONGEST_PAUSE_S = 1.0
-"""A gap in the recording (a night, a weekend) is cut to this: nobody watches a feed
-that sends nothing for seventeen hours."""
+from .pacing import Pace
 
 
 class FeedSummary(NamedTuple):
@@ -55,17 +52,11 @@ async def feed(
     started = clock.monotonic()
     n_bars = 0
     async with connect(address, name=name, role=Role.FEED) as client:
-        due = clock.monotonic()
-        previous: int | None = None
+        pace = Pace(clock, speed)
         for ts_event, messages in bars:
-            if speed > 0 and previous is not None:
-                pause = (ts_event - previous) / 1e9 / speed
-                due += min(pause, LONGEST_PAUSE_S)
-                # A late feed catches up by not sleeping; it does not skip.
-                wait = due - clock.monotonic()
-                if wait > 0:
-                    await anyio.sleep(wait)
-            previous = ts_event
+            wait_s = pace.wait_s(ts_event)
+            if wait_s > 0:
+                await anyio.sleep(wait_s)
             await client.publish(messages)
             n_bars += 1
             if on_bar is not None:

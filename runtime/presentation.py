@@ -1,7 +1,6 @@
 """How updates and summaries look on a terminal."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +9,7 @@ from ..messages import BetaUpdated, Status
 from .board import Board
 from .replay import ReplaySummary
 from .sidecar import SidecarSummary
+from .stamps import stamp_text
 from .system import SystemStatistics
 
 _STYLE_OF_STATUS = {
@@ -32,20 +32,6 @@ LINE_HEADER = (
 def number(value: float | None, spec: str) -> str:
     """Return a number for a table; an undefined one is a dash, never a 0."""
     return "-" if value is None else format(value, spec)
-
-
-def stamp(ts_ns: int) -> str:
-    """Return nanoseconds since the epoch as ISO 8601 in UTC, exact to the last digit.
-
-    Examples
-    --------
-    >>> stamp(1_381_239_001_000_000_002)
-    '2013-10-08T13:30:01.000000002'
-    """
-    seconds, ns = divmod(ts_ns, 1_000_000_000)
-    # datetime has microseconds only: it gets the seconds, the rest is text
-    whole = datetime.fromtimestamp(seconds, tz=UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns:09d}"
 
 
 def board_lines(board: Board, factor: str | None = None) -> list[str]:
@@ -73,7 +59,7 @@ def board_lines(board: Board, factor: str | None = None) -> list[str]:
 def line(update: BetaUpdated) -> str:
     """Return one update as one aligned line, see `LINE_HEADER`."""
     return (
-        f"{stamp(update.ts_event):<29} {update.symbol:<12} "
+        f"{stamp_text(update.ts_event):<29} {update.symbol:<12} "
         f"{number(update.beta, '9.4f'):>9} "
         f"{number(update.std_error, '9.4f'):>9} {number(update.t_stat, '8.2f'):>8} "
         f"{number(update.r_squared, '9.4f'):>9} {update.n_obs:>6} "
@@ -105,7 +91,7 @@ def beta_table(updates: Iterable[BetaUpdated], title: str) -> Table:
             number(update.r_squared, ".4f"),
             str(update.n_obs),
             f"[{style}]{update.status.name.lower()}[/]",
-            stamp(update.ts_event)[11:23],
+            stamp_text(update.ts_event)[11:23],
         )
     return table
 

@@ -5,15 +5,20 @@ the same turns, and so the same bytes.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
 from ..actors.tables import SymbolTables
-from ..messages import BetaUpdated, encode
+from ..messages import BetaUpdated, MailboxFullError, Message, encode
 from .clock import Clock, ReplayClock
+from .config import ActorsConfig
 from .observations import Observation
 from .system import System, SystemStatistics
+
+_TICK_NS: Final = 1000
+"""Timers count seconds since the epoch in floats, which are about this coarse."""
 
 
 class Digest:
@@ -46,6 +51,9 @@ class ReplaySummary(NamedTuple):
 class Replayer:
     """Drives one factory with recorded messages.
 
+    A source whose message finds a full mailbox that blocks waits, like the socket of a
+    feed that is not read from: all that it sends later waits behind that message.
+
     Parameters
     ----------
     factory
@@ -54,6 +62,8 @@ class Replayer:
         Measures how long the replay takes.
     on_updates
         Called with what each turn computed.
+    actors
+        How the actors are run and restarted.
     """
 
     def __init__(
@@ -62,25 +72,29 @@ class Replayer:
         clock: Clock,
         *,
         on_updates: Callable[[BetaColumns | BetaRows], None] | None = None,
+        actors: ActorsConfig | None = None,
     ) -> None:
-        self.factory = factory
         self.digest = Digest()
+        self._actors = actors or ActorsConfig()
         self._clock = clock
         self._on_updates = on_updates
         self._replay_clock = ReplayClock()
         self._due: list[tuple[float, Callable[[], object]]] = []
-        self._system = System(
-            factory,
-            self._replay_clock,
-            call_later=self._call_later,
-            call_soon=lambda callback: self._call_later(0.0, callback),
-            on_updates=self._publish,
-        )
+        self._held: deque[Message] = deque()
+        self._n_messages = 0
+        self._started = clock.monotonic()
+        self.system = self._run_factory(factory)
+
+    @property
+    def factory(self) -> BetaFactory:
+        """The actors."""
+        return self.system.factory
 
     def run(
         self,
         bars: Iterable[tuple[int, list[Observation]]],
         *,
+        wait: Callable[[int], None] | None = None,
         on_bar: Callable[[int], None] | None = None,
     ) -> ReplaySummary:
         """Replay every bar; each is one turn.
@@ -89,31 +103,95 @@ class Replayer:
         ----------
         bars
             Pairs of (stamp, messages), oldest first.
+        wait
+            Called with the stamp before each bar.
         on_bar
             Called with the stamp after each bar.
         """
-        started = self._clock.monotonic()
-        tables = SymbolTables(self.factory.row_of)
-        system = self._system
-        system.start()
-        n_messages = 0
+        self.start()
         for ts_event, messages in bars:
-            self._replay_clock.set(ts_event)
-            self._run_due()
-            system.advance_clock()
+            if wait is not None:
+                wait(ts_event)
+            self.begin_turn(ts_event)
             for message in messages:
-                system.take(message, tables)
-            n_messages += len(messages)
-            system.end_turn()
+                self.take(message)
+            self.end_turn()
             if on_bar is not None:
                 on_bar(ts_event)
-        system.stop()
+        return self.stop()
+
+    def start(self) -> None:
+        """Start the actors."""
+        self._started = self._clock.monotonic()
+        self.system.start()
+
+    def begin_turn(self, now_ns: int) -> None:
+        """Set the clock of the replay, and do what has become due by it."""
+        self._replay_clock.set(now_ns)
+        self._run_due()
+        self.system.advance_clock()
+        self._take_held()
+
+    def take(self, message: Message) -> None:
+        """Take one message of the turn; it waits where an actor's mailbox blocks."""
+        self._n_messages += 1
+        if not self._held:
+            try:
+                self.system.take(message, self._tables)
+            except MailboxFullError:
+                self._held.append(message)
+        else:
+            self._held.append(message)
+
+    def end_turn(self) -> None:
+        """Compute, and hand on what was computed."""
+        self.system.end_turn()
+
+    def stop(self) -> ReplaySummary:
+        """Wait until all is taken, end the last turn, and stop the actors."""
+        while self._held and self._due:
+            due_ns = round(min(when for when, _ in self._due) * 1e9)
+            self.begin_turn(max(due_ns, self._replay_clock.time_ns()) + _TICK_NS)
+            self.end_turn()
+        self.system.stop()
         return ReplaySummary(
-            n_messages=n_messages,
-            system=system.statistics(),
-            elapsed_s=self._clock.monotonic() - started,
+            n_messages=self._n_messages,
+            system=self.system.statistics(),
+            elapsed_s=self._clock.monotonic() - self._started,
             digest=self.digest.hexdigest(),
         )
+
+    def resume(self, factory: BetaFactory) -> None:
+        """Go on with another factory, as a process that was killed does.
+
+        What waited in the mailboxes of the old one is gone.
+        """
+        self._due.clear()
+        self.system = self._run_factory(factory)
+        self.system.start()
+
+    def _run_factory(self, factory: BetaFactory) -> System:
+        self._tables = SymbolTables(factory.row_of)
+        return System(
+            factory,
+            self._replay_clock,
+            call_later=self._call_later,
+            call_soon=lambda callback: self._call_later(0.0, callback),
+            on_updates=self._publish,
+            mailbox_capacity=self._actors.mailbox_capacity,
+            overflow=self._actors.overflow,
+            restart_policy=self._actors.restart_policy,
+            turn_budget=self._actors.turn_budget,
+        )
+
+    def _take_held(self) -> None:
+        held = self._held
+        try:
+            while held:
+                self.system.take(held[0], self._tables)
+                held.popleft()
+        except MailboxFullError:
+            return
 
     def _publish(self, turn: list[BetaColumns | BetaRows]) -> None:
         for updates in turn:

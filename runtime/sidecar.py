@@ -28,7 +28,6 @@ from .clock import Clock, LiveClock
 from .config import BoardConfig, SidecarConfig
 from .memory import keep_freed_memory
 from .server import Connection, Server
-from .supervisor import RestartPolicy
 from .system import System, SystemStatistics
 
 if TYPE_CHECKING:
@@ -98,12 +97,7 @@ async def serve(
         on_updates=publish,
         mailbox_capacity=config.actors.mailbox_capacity,
         overflow=config.actors.overflow,
-        restart_policy=RestartPolicy(
-            restart_limit=config.actors.restart_limit,
-            restart_window_s=config.actors.restart_window_s,
-            restart_backoff_s=config.actors.restart_backoff_s,
-            restart_backoff_max_s=config.actors.restart_backoff_max_s,
-        ),
+        restart_policy=config.actors.restart_policy,
         turn_budget=config.actors.turn_budget,
     )
     server = Server(

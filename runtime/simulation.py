@@ -62,6 +62,9 @@ class MarketSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     n_symbols: int = 50
     """Assets; the benchmark is not one of them."""
+    betas: dict[str, float] | None = None
+    """The assets and their true betas, one for each of ``n_symbols``; ``None`` = names
+    of our own, and betas spread evenly over `BETA_RANGE`."""
     n_bars: int = 3600
     bar_interval_ns: int = 1_000_000_000
     seed: int = 20250602
@@ -94,6 +97,9 @@ class MarketSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         _require(self, "missing_fraction", at_least=0, at_most=1)
         _require(self, "halted_index", at_least=0, at_most=self.n_symbols - 1)
         _require(self, "halted_to_bar", at_least=self.halted_from_bar)
+        if self.betas is not None and len(self.betas) != self.n_symbols:
+            msg = f"betas must be {self.n_symbols} (n_symbols), was {len(self.betas)}"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -144,6 +150,8 @@ def simulate_market(spec: MarketSpec | None = None) -> SimulatedMarket:
         for seed in np.random.SeedSequence(spec.seed).spawn(4)
     )
     betas = for_symbols.permutation(np.linspace(*BETA_RANGE, n_symbols))
+    if spec.betas is not None:
+        betas = np.array(list(spec.betas.values()), dtype=np.float64)
     residual_vols = spec.residual_vol * for_symbols.uniform(
         *_RESIDUAL_SCALES, n_symbols
     )
@@ -196,6 +204,8 @@ def to_bars(market: SimulatedMarket) -> Bars:
 
 
 def _symbol_names(spec: MarketSpec) -> tuple[str, ...]:
+    if spec.betas is not None:
+        return tuple(spec.betas)
     names = _NAMES_IN_ORDER.split()
     # One more than needed, because one may be the benchmark's.
     names += [f"SIM{number:05}" for number in range(len(names), spec.n_symbols + 1)]

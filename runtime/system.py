@@ -247,6 +247,23 @@ class System:
             if behavior is not None:
                 self._deliver(behavior, message)
 
+    def tell(self, symbol: str, message: Message) -> None:
+        """Tell a symbol's actor a message, whatever `take` would have said to it.
+
+        Parameters
+        ----------
+        symbol
+            One of the universe.
+        message
+            One that the actor does not take is its failure.
+
+        Raises
+        ------
+        MailboxFullError
+            When its mailbox is full and blocks.
+        """
+        self._deliver(self.factory.actors[symbol], message)
+
     def end_turn(self) -> None:
         """Handle what is queued, commit, and hand on what was computed."""
         if self.dispatcher.n_ready and self.dispatcher.run():

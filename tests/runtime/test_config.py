@@ -19,7 +19,6 @@ from msgspec import Meta
 from beta_factory import Factor, MarketBetaConfig
 from beta_factory.messages import ConfigError
 from beta_factory.messages.fields import MAX_NAME_LENGTH
-from beta_factory.runtime import config as config_module
 from beta_factory.runtime.address import MAX_PATH_BYTES, default_address
 from beta_factory.runtime.config import (
     LARGEST,
@@ -35,6 +34,7 @@ from beta_factory.runtime.config import (
     parse_config,
 )
 from beta_factory.runtime.mailbox import OverflowPolicy
+from beta_factory.runtime.reading import Reader
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -454,8 +454,8 @@ def test_field_of_another_type_has_its_problem_told(
     value: object, kind: object, reason: str
 ) -> None:
     """A model may get fields of types that none has now."""
-    reader = config_module._Reader()
-    reader._value(value, "factors.market.new", kind)
+    reader = Reader()
+    reader.value(value, "factors.market.new", kind)
     assert reader.problems == [("factors.market.new", reason)]
 
 

@@ -13,7 +13,6 @@ from beta_factory.runtime.presentation import (
     number,
     replay_lines,
     sidecar_lines,
-    stamp,
     system_lines,
 )
 from beta_factory.runtime.replay import ReplaySummary
@@ -77,19 +76,6 @@ def test_a_number_that_is_not_defined_is_a_dash_and_never_a_zero(
     value: float | None, text: str
 ) -> None:
     assert number(value, ".2f") == text
-
-
-@pytest.mark.parametrize(
-    ("ts_ns", "text"),
-    [
-        (0, "1970-01-01T00:00:00.000000000"),
-        (1, "1970-01-01T00:00:00.000000001"),
-        (1_381_239_001_999_999_999, "2013-10-08T13:30:01.999999999"),
-        (2**63 - 1, "2262-04-11T23:47:16.854775807"),
-    ],
-)
-def test_a_stamp_is_exact_to_the_last_digit(ts_ns: int, text: str) -> None:
-    assert stamp(ts_ns) == text
 
 
 def test_a_line_stands_under_its_header() -> None:

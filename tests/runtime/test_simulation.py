@@ -195,3 +195,21 @@ def test_to_bars_is_the_market_with_the_benchmark_as_a_symbol() -> None:
 def test_impossible_spec_is_refused(name: str, value: float, rule: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be {rule}, was {value}$"):
         msgspec.structs.replace(SMALL, **{name: value})
+
+
+def test_symbols_and_betas_may_be_given() -> None:
+    betas = {"ZM": 1.5, "A": -0.5}
+    spec = MarketSpec(n_symbols=2, n_bars=50, betas=betas, residual_vol=0.0)
+    market = simulate_market(spec)
+    assert market.symbols == ("ZM", "A")
+    assert market.true_betas.tolist() == [1.5, -0.5]
+    present = ~np.isnan(market.asset_returns).any(axis=1)
+    slopes = np.polyfit(
+        market.benchmark_returns[present], market.asset_returns[present], 1
+    )[0]
+    assert slopes == pytest.approx([1.5, -0.5])
+
+
+def test_as_many_betas_as_symbols() -> None:
+    with pytest.raises(ValueError, match=r"betas must be 3 \(n_symbols\), was 1"):
+        MarketSpec(n_symbols=3, betas={"A": 1.0})

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from beta_factory.actors import (
@@ -677,3 +678,14 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - it is not ours to make an event of
             await asyncio.sleep(0)
+
+
+# Scripts
+
+
+def toml_of(table: dict[str, Any]) -> str:
+    """Return the assignments of a flat table, as TOML."""
+    return "".join(
+        f"{key} = {msgspec.json.encode(value).decode()}\n"
+        for key, value in table.items()
+    )
