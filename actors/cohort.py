@@ -138,9 +138,9 @@ class Cohort(Lockstep):
         after = slab.stamp(first)
         floor = openings.begins(ts_event, after)
         if floor is not None and openings.resets:
-            if first > slab.oldest:
+            if floor > openings.floor:
+                openings.floor = floor
                 self._begin_session(first, ts_init)
-            openings.floor = max(openings.floor, floor)
             return Drop.LATE
         bar = self._put_in(ts_event, benchmark_return)
         if bar is None:
