@@ -24,6 +24,7 @@ from .moments import Floats, Joined, join_one
 from .ols import ALL_STATISTICS, STATISTICS, solve, solve_one
 from .pair_schedule import Schedule
 from .pair_sets import BACK, Column, PairSets
+from .recalc import TINY, batches, doubtful, has_tiny, is_doubtful, recalculate
 from .state import State
 
 _ROOM = 16
@@ -68,6 +69,8 @@ class PairWindows(AmendableGrid):
         self.lateness = lateness
         self._sets = PairSets(n_rows, Schedule(length), lateness + 1)
         self._all_rows = np.arange(n_rows)
+        self._has_tiny = False
+        """Whether a value ever came whose variance may underflow."""
         self._joined = Joined(n_rows)
         self._statistics = np.zeros((ALL_STATISTICS, n_rows))
 
@@ -91,6 +94,7 @@ class PairWindows(AmendableGrid):
         slot = self.newest % len(self.stamps)
         x = float(self._x[slot])
         if len(rows) and not isnan(x):
+            self._look_for_tiny(x, self._y[slot, rows])
             self._sets.land(rows, x, self._y[slot, rows], int(self.stamps[slot]))
 
     def add_one(self, row: int) -> None:
@@ -98,7 +102,10 @@ class PairWindows(AmendableGrid):
         slot = self.newest % len(self.stamps)
         x = float(self._x[slot])
         if not isnan(x):
-            self._sets.land_one(row, x, self.cells[row], int(self.stamps[slot]))
+            y = self.cells[row]
+            if (abs(x) < TINY and x) or (abs(y) < TINY and y):
+                self._has_tiny = True
+            self._sets.land_one(row, x, y, int(self.stamps[slot]))
 
     def moments(self, rows: Rows | None = None) -> tuple[Floats, Floats, Floats]:
         """Return (n, mean, centred) of the windows, see `moments.Joined.join`."""
@@ -117,6 +124,10 @@ class PairWindows(AmendableGrid):
         n_statistics = ALL_STATISTICS if full else STATISTICS
         statistics = self._statistics[:n_statistics, : n.shape[0]]
         solve(n, mean, centred, self.min_observations, statistics)
+        doubts = doubtful(n, mean, centred, statistics, tiny=self._has_tiny)
+        for some in batches(doubts, self.length):
+            exact = self._recalculate(some if rows is None else rows[some])
+            statistics[:, some] = exact[:n_statistics]
         return n, statistics
 
     def estimate_one(
@@ -125,7 +136,12 @@ class PairWindows(AmendableGrid):
         """Return (n, statistics) of one row: `estimate` over floats."""
         front = self._sets.front(np.array([row]))[:, 0].tolist()
         joined = join_one(front, self._sets.growing[BACK, :, row].tolist())
-        return joined[0], solve_one(joined, self.min_observations)
+        statistics = solve_one(joined, self.min_observations)
+        if is_doubtful(joined, statistics, tiny=self._has_tiny):
+            exact = self._recalculate(np.array([row]))[:STATISTICS, 0]
+            beta, alpha, std_error, t_stat, r_squared, residual_std = exact.tolist()
+            statistics = beta, alpha, std_error, t_stat, r_squared, residual_std
+        return joined[0], statistics
 
     def window_starts(self, rows: Rows | None = None) -> NDArray[np.int64]:
         """Return the stamp of the oldest pair in each row's window, shape (k,).
@@ -210,10 +226,20 @@ class PairWindows(AmendableGrid):
         """Go on from a `state`."""
         self._restore_bars(state)
         self._sets.restore(state["sets"])
+        self._has_tiny = any(map(has_tiny, self._sets.window(self._all_rows)))
+
+    def _look_for_tiny(self, x: float, returns: Floats) -> None:
+        if (abs(x) < TINY and x) or has_tiny(returns):
+            self._has_tiny = True
+
+    def _recalculate(self, rows: Rows) -> Floats:
+        x, y = self._sets.window(rows)
+        return recalculate(x, y, self.min_observations)
 
     def _amended(self, rows: Rows, bar: int, had_pair: NDArray[np.bool_]) -> None:
         # The bar is what it should be; make it so for the pairs of these rows.
         columns = [self._column(rows, at) for at in range(bar, self.newest + 1)]
+        self._look_for_tiny(columns[0].x, columns[0].y)
         has_pair = ~np.isnan(columns[0].y)
         n_later = np.zeros(len(rows), dtype=np.int64)
         for column in columns[1:]:

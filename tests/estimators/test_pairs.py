@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from looks import every, look
 
 from beta_factory.estimators import (
     Estimates,
@@ -141,13 +142,17 @@ class TestExactness:
         [
             pytest.param(31_000, "heavy_tails", marks=[pytest.mark.soak]),
             pytest.param(31_000, "gaps_5_percent", marks=[pytest.mark.soak]),
-            pytest.param(12_500, "spikes_repeated", id="short"),
         ],
     )
     def test_long_windows_are_as_exact(self, n_bars: int, name: str) -> None:
         x, y = NASTY[name](n_bars)
         y = y[:, :1]
         assert_matches_exact(run(x, y, 10_000, 2), exact_panel(x, y, 10_000))
+
+    def test_long_windows_are_as_exact_wherever_one_looks(self) -> None:
+        x, y = NASTY["spikes_repeated"](12_500)
+        ours = look(PairWindows(1, 10_000, 2, lateness=0), x, y[:, :1], 97)
+        assert_matches_exact(ours, every(exact_panel(x, y[:, :1], 10_000), 97))
 
 
 @cache
