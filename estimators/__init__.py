@@ -6,6 +6,7 @@ import.
 
 from .amend import AmendableSlab
 from .batch import Estimates, Opening, over_series, rolling_ols
+from .ewma import EwmaWindows
 from .grid import AmendableGrid, Grid
 from .moments import LARGEST, Floats, cells_of
 from .pairs import PairWindows
@@ -17,6 +18,7 @@ __all__ = [
     "AmendableGrid",
     "AmendableSlab",
     "Estimates",
+    "EwmaWindows",
     "Floats",
     "Grid",
     "Opening",

@@ -70,7 +70,7 @@ class PairWindows(AmendableGrid):
         self._sets = PairSets(n_rows, Schedule(length), lateness + 1)
         self._all_rows = np.arange(n_rows)
         self._has_tiny = False
-        """Whether there ever was a value whose variance may underflow."""
+        """Whether a value ever came whose variance may underflow."""
         self._joined = Joined(n_rows)
         self._statistics = np.zeros((ALL_STATISTICS, n_rows))
 
@@ -78,7 +78,6 @@ class PairWindows(AmendableGrid):
         """Open the next bar; the one that is too old to be amended is forgotten."""
         self.oldest = max(self.oldest, self.newest + 1 - self.lateness)
         self._open(stamp, benchmark_return)
-        self._look_for_tiny(np.array([self.benchmark_return]))
 
     def fill(self, returns: Floats) -> None:
         """Add the newest bar's returns of all rows."""
@@ -95,9 +94,8 @@ class PairWindows(AmendableGrid):
         slot = self.newest % len(self.stamps)
         x = float(self._x[slot])
         if len(rows) and not isnan(x):
-            y = self._y[slot, rows]
-            self._look_for_tiny(y)
-            self._sets.land(rows, x, y, int(self.stamps[slot]))
+            self._look_for_tiny(x, self._y[slot, rows])
+            self._sets.land(rows, x, self._y[slot, rows], int(self.stamps[slot]))
 
     def add_one(self, row: int) -> None:
         """Add the newest bar's return of one row: `add` over floats."""
@@ -105,7 +103,8 @@ class PairWindows(AmendableGrid):
         x = float(self._x[slot])
         if not isnan(x):
             y = self.cells[row]
-            self._has_tiny = self._has_tiny or 0.0 < abs(y) < TINY
+            if (abs(x) < TINY and x) or (abs(y) < TINY and y):
+                self._has_tiny = True
             self._sets.land_one(row, x, y, int(self.stamps[slot]))
 
     def moments(self, rows: Rows | None = None) -> tuple[Floats, Floats, Floats]:
@@ -238,16 +237,18 @@ class PairWindows(AmendableGrid):
         self._sets.restore(state["sets"])
         self._has_tiny = state["has_tiny"]
 
-    def _look_for_tiny(self, returns: Floats) -> None:
-        self._has_tiny = self._has_tiny or has_tiny(returns)
+    def _look_for_tiny(self, x: float, returns: Floats) -> None:
+        if (abs(x) < TINY and x) or has_tiny(returns):
+            self._has_tiny = True
 
     def _recalculate(self, rows: Rows) -> Floats:
-        return recalculate(*self._sets.window(rows), self.min_observations)
+        x, y = self._sets.window(rows)
+        return recalculate(x, y, self.min_observations)
 
     def _amended(self, rows: Rows, bar: int, had_pair: NDArray[np.bool_]) -> None:
         # The bar is what it should be; make it so for the pairs of these rows.
         columns = [self._column(rows, at) for at in range(bar, self.newest + 1)]
-        self._look_for_tiny(np.append(columns[0].y, columns[0].x))
+        self._look_for_tiny(columns[0].x, columns[0].y)
         has_pair = ~np.isnan(columns[0].y)
         n_later = np.zeros(len(rows), dtype=np.int64)
         for column in columns[1:]:

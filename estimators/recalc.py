@@ -84,8 +84,10 @@ UNDERFLOW: Final = 1e-290
 TINY: Final = 1e-140
 """Values that differ, and are 0 or not below this, have a variance that is not 0."""
 
+_BLOCK: Final = 1 << 14
+"""Pairs of a row whose terms are summed at once: some dozen arrays fit a cache."""
 _CHUNK: Final = 1 << 14
-"""Pairs recalculated at once: two dozen arrays of them fit a cache."""
+"""Pairs of all rows that are recalculated at once, for the same reason."""
 _NOISE: Final = 2.0**-96
 """What is left of a sum when it is less than this part of its terms."""
 _UNRESOLVED: Final = 2.0**-40
@@ -239,7 +241,7 @@ def recalculate(x: Floats, y: Floats, min_observations: int) -> Floats:
 
 def batches(rows: Rows, n_bars: int) -> Iterator[Rows]:
     """Yield rows in parts whose windows of ``n_bars`` fit a cache."""
-    step = max(1, _CHUNK // max(n_bars, 1))
+    step = max(1, _CHUNK // min(max(n_bars, 1), _BLOCK))
     for first in range(0, len(rows), step):
         yield rows[first : first + step]
 
@@ -256,12 +258,14 @@ class _Sums(NamedTuple):
     y_scale: NDArray[np.int64]
 
 
-class _Deviations(NamedTuple):
-    # value = pivot + deviation, in units of 2**scale, for x and y.
-    pivot: Floats  # shape: (2, k)
-    deviation: dd.Double2  # shape: (2, W, k); 0 where the pair is incomplete
-    scale: NDArray[np.int64]  # shape: (2, k)
-    moves: NDArray[np.bool_]  # shape: (2, k)
+class _Frame(NamedTuple):
+    # Where x and y of some rows lie; shape (2, k) each.
+    pivot: Floats
+    scale: NDArray[np.int64]
+    """The exponent of 2 that the largest deviation from the pivot has, about."""
+    top: Floats
+    moves: NDArray[np.bool_]
+    """Whether the values differ at all."""
 
 
 def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
@@ -269,11 +273,11 @@ def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
     complete: NDArray[np.bool_] = ~(np.isnan(x) | np.isnan(y))
     n = np.add.reduce(complete, axis=0, dtype=np.float64)
     count = np.maximum(n, 1.0)
-    deviations, level = _deviations(pairs, complete, count)
-    x_moves, y_moves = deviations.moves
+    frame = _frame(pairs, complete, count)
+    x_moves, y_moves = frame.moves
     defined = x_moves & (n >= min_observations)
     with np.errstate(divide="ignore", invalid="ignore"):
-        sums, is_resolved = _sums(deviations, count)
+        sums, is_resolved = _sums(_totals(pairs, complete, frame), frame, count)
         for row in np.flatnonzero(defined & y_moves & ~is_resolved).tolist():
             those = complete[:, row]
             exact = centred_sums(x[those, row].tolist(), y[those, row].tolist())
@@ -283,7 +287,7 @@ def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
     constant = ~y_moves
     if constant.any():
         result[:, constant] = 0.0
-        result[ALPHA, constant] = level[constant]
+        result[ALPHA, constant] = frame.top[1, constant]
         result[np.ix_([T_STAT, R_SQUARED, CORRELATION], constant)] = nan
     two = n <= 2.0  # noqa: PLR2004 - intercept and slope
     if two.any():
@@ -293,37 +297,46 @@ def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
     return result
 
 
-def _deviations(
-    pairs: Floats, complete: NDArray[np.bool_], count: Floats
-) -> tuple[_Deviations, Floats]:
-    # The deviations, and the largest y of each row.
-    absent = ~complete
-    if absent.any():
-        top = np.where(absent, -inf, pairs).max(axis=1)
-        bottom = np.where(absent, inf, pairs).min(axis=1)
-        pairs = np.where(absent, 0.0, pairs)
-        pivot = dd.rough_total(pairs) / count
-        pairs = np.where(absent, pivot[:, None], pairs)
-    else:
+def _frame(pairs: Floats, complete: NDArray[np.bool_], count: Floats) -> _Frame:
+    if complete.all():
         top, bottom = pairs.max(axis=1), pairs.min(axis=1)
         pivot = dd.rough_total(pairs) / count
-    high, low = dd.two_sum(pairs, -pivot[:, None])
-    largest = np.maximum(high.max(axis=1), -high.min(axis=1))
+    else:
+        top = np.where(complete, pairs, -inf).max(axis=1)
+        bottom = np.where(complete, pairs, inf).min(axis=1)
+        pivot = dd.rough_total(np.where(complete, pairs, 0.0)) / count
+    largest = np.where(count > 1.0, np.maximum(top - pivot, pivot - bottom), 0.0)
     _, exponents = np.frexp(largest)
     scale = np.clip(exponents.astype(np.int64), -_LONGEST_SHIFT, _LONGEST_SHIFT)
-    factor = np.ldexp(1.0, -scale)
-    high *= factor[:, None]
-    low *= factor[:, None]
-    deviation = dd.Double2(high, low)
-    return _Deviations(pivot * factor, deviation, scale, top > bottom), top[1]
+    return _Frame(pivot, scale, top, top > bottom)
 
 
-def _sums(deviations: _Deviations, n: Floats) -> tuple[_Sums, NDArray[np.bool_]]:
+def _totals(pairs: Floats, complete: NDArray[np.bool_], frame: _Frame) -> dd.Double2:
+    # The sums of x, y, xx, xy and yy in the frame, shape (5, k)
+    parts: list[dd.Double2] = []
+    away, factor = -frame.pivot[:, None], np.ldexp(1.0, -frame.scale)[:, None]
+    for first in range(0, pairs.shape[1], _BLOCK):
+        block = slice(first, first + _BLOCK)
+        high, low = dd.two_sum(pairs[:, block], away)
+        high *= factor
+        low *= factor
+        here = complete[block]
+        if not here.all():
+            high, low = np.where(here, high, 0.0), np.where(here, low, 0.0)
+        parts.append(dd.total(_terms(high, low)))
+    if len(parts) == 1:
+        return parts[0]
+    highs, lows = (np.stack(column, axis=1) for column in zip(*parts, strict=True))
+    return dd.total(dd.Double2(highs, lows))
+
+
+def _sums(
+    totals: dd.Double2, frame: _Frame, n: Floats
+) -> tuple[_Sums, NDArray[np.bool_]]:
     # The sums, and where they have digits enough; anything where a side is constant.
     times_n = dd.exactly(n)
-    high, low = dd.total(_terms(deviations.deviation))  # shape: (5, k) each
-    sums = dd.Double2(high[:2], low[:2])  # of x, y
-    raw = dd.Double2(high[2:], low[2:])  # of xx, xy, yy
+    high, low = totals
+    raw = dd.Double2(high[2:], low[2:])
     first = dd.Double2(high[_FIRST], low[_FIRST])
     second = dd.Double2(high[_SECOND], low[_SECOND])
     centred = dd.subtract(dd.multiply(times_n, raw), dd.multiply(first, second))
@@ -331,12 +344,13 @@ def _sums(deviations: _Deviations, n: Floats) -> tuple[_Sums, NDArray[np.bool_]]
     whole = dd.multiply(cxx, cyy)
     determinant = dd.subtract(whole, dd.multiply(cxy, cxy)).high
     determinant[determinant < _NOISE * whole.high] = 0.0
-    mean = dd.add(dd.exactly(deviations.pivot), dd.divide(sums, times_n))
+    pivot = dd.exactly(frame.pivot * np.ldexp(1.0, -frame.scale))
+    mean = dd.add(pivot, dd.divide(dd.Double2(high[:2], low[:2]), times_n))
     mean_x, mean_y = (dd.Double2(*parts) for parts in zip(*mean, strict=True))
     explained = dd.multiply(dd.divide(cxy, cxx), mean_x)
     alpha = dd.subtract(mean_y, explained).high
 
-    x_scale, y_scale = deviations.scale
+    x_scale, y_scale = frame.scale
     root_x, root_y = np.sqrt(cxx.high), np.sqrt(cyy.high)
     resolved = np.abs(cxy.high) >= _UNRESOLVED * root_x * root_y
     terms = np.abs(mean_y.high) + root_y / root_x * np.abs(mean_x.high)
@@ -351,9 +365,8 @@ _FIRST, _SECOND = [0, 0, 1], [0, 1, 1]
 """The two factors of xx, xy and yy."""
 
 
-def _terms(deviation: dd.Double2) -> dd.Double2:
-    # x, y, xx, xy and yy of every pair, shape (5, W, k)
-    high, low = deviation
+def _terms(high: Floats, low: Floats) -> dd.Double2:
+    # x, y, xx, xy and yy of every pair, shape (5, W, k), from x and y.
     _, n_bars, n_rows = high.shape
     terms = dd.Double2(*np.empty((2, 5, n_bars, n_rows)))
     terms.high[:2] = high
@@ -363,11 +376,16 @@ def _terms(deviation: dd.Double2) -> dd.Double2:
         product = np.multiply(high[a], high[b], out=terms.high[at])
         error = np.multiply(head[a], head[b], out=terms.low[at])
         error -= product
-        error += head[a] * tail[b]
-        error += tail[a] * head[b]
+        if a == b:
+            cross = head[a] * tail[a] + high[a] * low[a]
+            cross += cross
+        else:
+            cross = head[a] * tail[b]
+            cross += tail[a] * head[b]
+            cross += high[a] * low[b]
+            cross += low[a] * high[b]
+        error += cross
         error += tail[a] * tail[b]
-        error += high[a] * low[b]
-        error += low[a] * high[b]
     return terms
 
 

@@ -1,14 +1,13 @@
 """Batch betas against exact arithmetic, on data made to break them."""
 
-from dataclasses import fields
 from functools import cache
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from looks import every, look
 
-from beta_factory.estimators import Estimates, Floats, WindowSlab, rolling_ols
+from beta_factory.estimators import WindowSlab, rolling_ols
 from exact import ExactSeries, assert_matches_exact, exact_rolling_panel
 from nasty import NASTY, Returns, return_series
 
@@ -17,19 +16,6 @@ N_BARS = {3: 400, 30: 500, 390: 1_200, 10_000: 15_000}
 
 CASES = [(3, 2), (3, 3), (30, 2), (30, 30), (390, 60)]
 """Lookback length and minimum of observations."""
-
-
-ORDER = (
-    "beta",
-    "alpha",
-    "std_error",
-    "t_stat",
-    "r_squared",
-    "residual_std",
-    "alpha_std_error",
-    "correlation",
-)
-"""The statistics in their order in `ols`."""
 
 
 @cache
@@ -60,24 +46,10 @@ def test_batch_is_exact(name: str, lookback_length: int, min_observations: int) 
 def test_windows_are_exact_over_many_bars_wherever_one_looks(name: str) -> None:
     lookback_length, n_bars, step = 10_000, N_BARS[10_000], 97
     benchmark, assets = NASTY[name](n_bars)
-    window = WindowSlab(assets.shape[1], lookback_length, 2)
-    looks: list[tuple[Floats, Floats]] = []
-    for bar in range(n_bars):
-        window.advance(bar, float(benchmark[bar]))
-        window.fill(assets[bar])
-        if bar % step == 0:
-            n, statistics = window.estimate(full=True)
-            looks.append((n.copy(), statistics.copy()))
-    n_eff = np.array([n for n, _ in looks])
-    columns = np.stack([statistics for _, statistics in looks], axis=1)
-    exact = expected(name, lookback_length, n_bars)
-    names = [field.name for field in fields(exact)]
-    looked_at = {each: getattr(exact, each)[::step] for each in names}
-    ours = dict(zip(ORDER, columns, strict=True))
-    assert_matches_exact(
-        Estimates(n_obs=n_eff.astype(np.int64), n_eff=n_eff, **ours),
-        ExactSeries(**looked_at),
+    ours = look(
+        WindowSlab(assets.shape[1], lookback_length, 2), benchmark, assets, step
     )
+    assert_matches_exact(ours, every(expected(name, lookback_length, n_bars), step))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from looks import every, look
 
 from beta_factory.estimators import (
     Estimates,
@@ -154,6 +155,11 @@ class TestExactness:
         y = y[:, :1]
         exact = exact_panel(x, y, 10_000, 9_000)
         assert_matches_exact(run(x, y, 10_000, 9_000), exact)
+
+    def test_long_windows_are_as_exact_wherever_one_looks(self) -> None:
+        x, y = NASTY["spikes_repeated"](12_500)
+        ours = look(PairWindows(1, 10_000, 2, lateness=0), x, y[:, :1], 97)
+        assert_matches_exact(ours, every(exact_panel(x, y[:, :1], 10_000), 97))
 
 
 @cache

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from looks import ORDER
 
 from beta_factory.estimators import LARGEST, WindowSlab, recalc, slab
 from beta_factory.estimators.moments import FIELDS, Joined, Scratch, add_pairs
@@ -22,17 +23,6 @@ from exact import (
 from nasty import NASTY, VOLATILITY
 from strategies import FloatArray, examples, seeds
 
-FIELD_NAMES = (
-    "beta",
-    "alpha",
-    "std_error",
-    "t_stat",
-    "r_squared",
-    "residual_std",
-    "alpha_std_error",
-    "correlation",
-)
-
 
 def bits(values: npt.ArrayLike) -> bytes:
     """Tell 0 from -0, and one NaN from another."""
@@ -45,7 +35,7 @@ def assert_exact(x: FloatArray, y: FloatArray, min_observations: int = 2) -> Non
     benchmarks = np.broadcast_to(x[:, None] if x.ndim == 1 else x, y.shape)
     for benchmark, asset, numbers in zip(benchmarks.T, y.T, ours.T, strict=True):
         exact = last(exact_rolling_ols(benchmark, asset, len(y), min_observations))
-        found = {name: numbers[[i]] for i, name in enumerate(FIELD_NAMES)}
+        found = {name: numbers[[i]] for i, name in enumerate(ORDER)}
         assert_matches_exact(replace(exact, **found), exact)
 
 
@@ -114,6 +104,16 @@ def test_rows_have_the_same_bits_alone_and_together(seed: int, n: int, k: int) -
         assert bits(alone[:, 0]) == bits(together[:, row])
         wide = recalc.recalculate(x[:, None], y[:, [row]], 2)
         assert bits(wide[:, 0]) == bits(together[:, row])
+
+
+def test_windows_beyond_a_block_are_summed_block_by_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recalc, "_BLOCK", 16)
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(1e8, 1, 100), rng.normal(1e8, 1, (100, 3))
+    y[rng.random((100, 3)) < 0.3] = nan
+    assert_exact(x, y)
 
 
 def test_no_bars_have_no_statistics() -> None:
@@ -296,6 +296,6 @@ def test_variances_that_underflow_are_told_from_none_at_all(seed: int) -> None:
         window.fill(y[bar])
         n, statistics = window.estimate(full=True)
         assert n.tolist() == exact.n_obs[bar].tolist()
-        for name, ours in zip(FIELD_NAMES, statistics, strict=True):
+        for name, ours in zip(ORDER, statistics, strict=True):
             true = getattr(exact, name)[bar]
             assert np.isnan(ours).tolist() == np.isnan(true).tolist(), name

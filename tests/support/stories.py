@@ -45,6 +45,15 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "session": {"window": "session"},
     "session with nights": {"window": "session", "overnight": "include"},
+    "half-life in bars": {"window": "bars", "half_life": 3.0},
+    "half-life in bars of a grid": {
+        "window": "bars",
+        "half_life": 2.5,
+        "bar_interval": "1s",
+    },
+    "half-life in pairs": {"window": "pairs", "half_life": 4.0},
+    "half-life in seconds": {"window": "time", "half_life": "3s"},
+    "half-life in a session": {"window": "session", "half_life": 3.0},
 }
 """Every kind of window, by what it is called in a test's name."""
 
