@@ -142,18 +142,19 @@ class Cohort(Lockstep):
                 openings.floor = floor
                 self._begin_session(first, ts_init)
             return Drop.LATE
+        if first > slab.oldest:  # what it skipped goes first: it may push that out
+            for missing in openings.skipped(slab.stamp(first - 1), ts_event):
+                self._put_in(missing, nan)
         bar = self._put_in(ts_event, benchmark_return)
         if bar is None:
             if floor is not None and openings.withholds_nights:
-                self._begin_session(first, ts_init)
+                self._begin_session(
+                    slab.newest - slab.n_bars_after(ts_event) + 1, ts_init
+                )
             return Drop.LATE
         second = bar + 1  # where the bar is that was there before
         for missing in openings.skipped(ts_event, after):
             second += self._put_in(missing, nan) is not None
-        if bar > slab.oldest:
-            for missing in openings.skipped(slab.stamp(bar - 1), ts_event):
-                is_in = self._put_in(missing, nan) is not None
-                bar, second = bar + is_in, second + is_in
         if openings.withholds_nights and self._withhold_again(
             bar, benchmark_return, second, is_alone=floor is not None
         ):
