@@ -433,10 +433,10 @@ def _plain(state: State) -> State:
     # A state as it comes back: arrays in place of `PerRow`.
     plain: State = {}
     for key, value in state.items():
-        if key in ("sums", "base"):
-            plain[key] = _plain(value)
+        if isinstance(value, PerRow):
+            plain[key] = value.values
         else:
-            plain[key] = value.values if isinstance(value, PerRow) else value
+            plain[key] = _plain(value) if key in ("sums", "base") else value
     return plain
 
 
