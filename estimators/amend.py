@@ -26,7 +26,6 @@ from .moments import (
     merge_sets,
     recentre,
 )
-from .recalc import has_tiny
 from .slab import Segment, WindowSlab
 from .state import State
 
@@ -109,8 +108,6 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def restore(self, state: State) -> None:
         """Go on from a `state`."""
         self._restore_bars(state)
-        if has_tiny(self._x) or has_tiny(self._y):
-            self._tiny_bar = self.newest
         self._first = state["first"]
         self._is_sliding = state["is_sliding"]
         self._head_first = state["head_first"]
