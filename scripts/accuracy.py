@@ -56,6 +56,9 @@ QUICK_DRIFT_BARS: Final = 3_000
 DRIFT_BARS: Final = 1_000_000
 PIECE_BARS: Final = 100_000
 """Bars computed exactly at once: the integers of ten million would fill the memory."""
+JUDGED_BARS: Final = 5_000
+"""Bars of a long run's piece that are compared with exact: two bad prints and what
+follows them, whichever bars these are."""
 PEER_TIMEOUT_S: Final = 900.0
 
 DRIFTS: Final = ("drift", "drift_bad_prints")
@@ -101,23 +104,35 @@ def load(name: str, *, quick: bool, drift_bars: int) -> Returns:
 def long_run(n_updates: int) -> dict[str, exact.Offender]:
     """Run one window through drift with bad prints; return the worst of every value.
 
-    The windows and the exact ones are made piece by piece, so that memory stays flat.
+    Of each piece a stretch is judged bar by bar, at a place that moves on from piece to
+    piece; all bars go through the window.
     """
     x, assets = drift(n_updates, bad_prints=True)
     windows = WindowSlab(1, LOOKBACK_LENGTH, MIN_OBSERVATIONS)
     worst: dict[str, exact.Offender] = {}
-    for first in range(0, n_updates, PIECE_BARS):
-        rows = range(first, min(first + PIECE_BARS, n_updates))
-        openings = ([Opening(row, float(x[row]))] for row in rows)
-        ours = over_series(windows, assets[rows.start : rows.stop], openings)
-        start = max(0, first - LOOKBACK_LENGTH + 1)
-        true = exact_panel(x[start : rows.stop], assets[start : rows.stop])
-        true = _joined(np.concatenate, [true], first - start)
+    for piece, first in enumerate(range(0, n_updates, PIECE_BARS)):
+        end = min(first + PIECE_BARS, n_updates)
+        from_row = first + piece * JUDGED_BARS % max(1, end - first - JUDGED_BARS)
+        to_row = min(from_row + JUDGED_BARS, end)
+        _stream(windows, x, assets, range(first, from_row))
+        openings = ([Opening(row, float(x[row]))] for row in range(from_row, to_row))
+        ours = over_series(windows, assets[from_row:to_row], openings)
+        _stream(windows, x, assets, range(to_row, end))
+        start = max(0, from_row - LOOKBACK_LENGTH + 1)
+        true = exact_panel(x[start:to_row], assets[start:to_row])
+        true = _joined(np.concatenate, [true], from_row - start)
         for name, found in exact.worst_offenders(ours, true).items():
             if name not in worst or found.ratio > worst[name].ratio:
-                worst[name] = found._replace(row=found.row + first)
-        print(f"accuracy: {rows.stop:,} of {n_updates:,} updates", file=sys.stderr)
+                worst[name] = found._replace(row=found.row + from_row)
+        print(f"accuracy: {end:,} of {n_updates:,} updates", file=sys.stderr)
     return worst
+
+
+def _stream(windows: WindowSlab, x: Floats, assets: Floats, rows: range) -> None:
+    for row in rows:
+        windows.advance(row, float(x[row]))
+        windows.cells[0] = float(assets[row, 0])
+        windows.add_one(0)
 
 
 def exact_panel(x: Floats, assets: Floats, window: Window = "bars") -> ExactSeries:
