@@ -48,6 +48,7 @@ class RejectReason(enum.StrEnum):
     UNKNOWN_TABLE = "unknown_table"
     SLOW = "slow"
     UNEXPECTED = "unexpected"
+    TOO_MANY = "too_many"
 
 
 class Hello(

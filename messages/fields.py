@@ -15,13 +15,16 @@ MAX_NAME_LENGTH = 64
 MAX_PATTERN_LENGTH = 512
 """Longest topic pattern: room for two names, each escaped to three times its length."""
 
+MAX_TEXT_LENGTH = 1024
+"""Longest sentence, in characters."""
+
 MAX_TS_NS = 2**63 - 1
 """Largest timestamp: int64 nanoseconds end in the year 2262."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
 """A symbol, benchmark, factor or peer name."""
 
-Text = Annotated[str, Meta(max_length=1024)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
 """A human-readable sentence."""
 
 Pattern = Annotated[str, Meta(min_length=1, max_length=MAX_PATTERN_LENGTH)]

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import stat
 from collections import Counter
 from collections.abc import Callable
@@ -22,14 +23,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
-from ..messages import AddressInUseError, ConfigError
-from .address import Address
+from ..messages import AddressInUseError, ConfigError, RejectReason
+from .access import access_of
+from .address import Address, is_loopback
 from .clock import Clock, LiveClock
 from .config import BoardConfig, SidecarConfig
 from .memory import keep_freed_memory
-from .server import Connection, Server
+from .peer import Connection
+from .server import Server
 from .supervisor import RestartPolicy
 from .system import System, SystemStatistics
+from .tls import server_context
 
 if TYPE_CHECKING:
     from .board_writer import BoardWriter
@@ -78,9 +82,13 @@ async def serve(
     ------
     AddressInUseError
         When another live sidecar listens at the address.
+    ConfigError
+        When a file that the configuration names cannot be used.
     """
     clock = clock or LiveClock()
     loop = asyncio.get_running_loop()
+    access = access_of(config.server)
+    tls = server_context(config.server)
     server: Server
     board: BoardWriter | None = None
 
@@ -109,13 +117,17 @@ async def serve(
     server = Server(
         system,
         instance=secrets.token_hex(8),
+        access=access,
+        max_connections=config.server.max_connections,
+        max_subscriptions=config.server.max_subscriptions,
         max_frame_bytes=config.server.max_frame_bytes,
         outbox_high_water_bytes=config.server.outbox_high_water_bytes,
         hello_timeout_s=config.server.hello_timeout_s,
+        linger_timeout_s=config.server.linger_timeout_s,
     )
     address = Address.parse(config.server.address)
     started = clock.monotonic()
-    listener = await _listen(address, server)
+    listener = await _listen(address, server, tls)
     if address.path is None:  # port 0 lets the system choose one
         port = listener.sockets[0].getsockname()[1]
         address = replace(address, port=port)
@@ -133,10 +145,10 @@ async def serve(
             on_listening(address)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_beat, server, clock, config.server.heartbeat_interval_s)
-            tasks.start_soon(_report, system, config.server.report_interval_s)
             if board is not None:
                 interval_s = config.board.heartbeat_interval_s
                 tasks.start_soon(_beat_board, board, interval_s)
+            tasks.start_soon(_report, system, server, config.server.report_interval_s)
             await stop.wait()
             tasks.cancel_scope.cancel()
     finally:
@@ -187,16 +199,26 @@ def _remove_socket(address: Address) -> None:
         Path(address.path).unlink(missing_ok=True)
 
 
-async def _listen(address: Address, server: Server) -> asyncio.Server:
+async def _listen(
+    address: Address, server: Server, tls: ssl.SSLContext | None
+) -> asyncio.Server:
     loop = asyncio.get_running_loop()
 
     def connect() -> Connection:
         return Connection(server, loop)
 
     if address.path is None:
+        if tls is None and not is_loopback(address.host):
+            logger.warning("sidecar.unencrypted address=%s", address)
         try:
             return await loop.create_server(
-                connect, address.host, address.port, backlog=BACKLOG
+                connect,
+                address.host,
+                address.port,
+                backlog=BACKLOG,
+                ssl=tls,
+                # A handshake is part of saying who one is.
+                ssl_handshake_timeout=server.hello_timeout_s if tls else None,
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -266,9 +288,10 @@ async def _beat_board(board: "BoardWriter", interval_s: float) -> None:
         await anyio.sleep(interval_s)
 
 
-async def _report(system: System, interval_s: float) -> None:
+async def _report(system: System, server: Server, interval_s: float) -> None:
     # Drops are counted where they happen and logged here, once per interval.
     reported: Counter[str] = Counter()
+    rejected: Counter[RejectReason] = Counter()
     while True:
         await anyio.sleep(interval_s)
         dropped = Counter(system.statistics().dropped)
@@ -280,6 +303,14 @@ async def _report(system: System, interval_s: float) -> None:
                 dropped[reason],
             )
         reported = dropped
+        for reason, count in sorted((server.rejected - rejected).items()):
+            logger.warning(
+                "connections.rejected reason=%s count=%d total=%d",
+                reason,
+                count,
+                server.rejected[reason],
+            )
+        rejected = server.rejected.copy()
 
 
 async def _drain(

@@ -319,6 +319,7 @@ VOCABULARY: Final[dict[type[Enum], dict[str, int | str]]] = {
         "UNKNOWN_TABLE": "unknown_table",
         "SLOW": "slow",
         "UNEXPECTED": "unexpected",
+        "TOO_MANY": "too_many",
     },
 }
 
