@@ -33,5 +33,19 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=MAX_PATTERN_LENGTH)]
 TimestampNs = Annotated[int, Meta(ge=0, le=MAX_TS_NS)]
 """Nanoseconds since the Unix epoch."""
 
+MAX_SYMBOLS = 2**17
+"""Most symbols in one message, and so in a universe: several times all the listed
+stocks there are. A frame of the maximum size could hold fifty times as many, and would
+hold up everybody else for as long as it takes to make them."""
+
+MAX_FACTORS = 4096
+"""Most factors in one message."""
+
+MAX_MESSAGES = 2**16
+"""Most messages in one frame, for the same reason."""
+
+Symbols = Annotated[tuple[Name, ...], Meta(max_length=MAX_SYMBOLS)]
+"""Symbols in column order."""
+
 Count = Annotated[int, Meta(ge=0, le=MAX_TS_NS)]
 """A number of things, or a sequence number."""

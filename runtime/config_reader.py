@@ -30,7 +30,7 @@ from msgspec import inspect, structs
 
 from ..actors import Factor, MarketBetaConfig
 from ..messages import ConfigError
-from ..messages.fields import Name
+from ..messages.fields import MAX_SYMBOLS, Name
 from .config import SidecarConfig
 
 PREFIX: Final = "BETA_FACTORY__"
@@ -220,6 +220,10 @@ class _Reader:
         items = cast("list[object]", raw)
         if not items:
             self._report("symbols", "must name at least one symbol")
+        if len(items) > MAX_SYMBOLS:
+            reason = f"must be at most {MAX_SYMBOLS} names, was {len(items)}"
+            self._report("symbols", reason)
+            return ()
         symbols: dict[str, None] = {}
         for position, item in enumerate(items):
             path = f"symbols[{position}]"

@@ -69,6 +69,10 @@ _TAKEN_FROM: Final[dict[Role, tuple[type, ...]]] = {
 MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
 
+MAX_REQUESTS_PER_TURN: Final = 64
+"""Requests of one peer that are answered before everybody else has a turn: each may
+take as long as a snapshot does."""
+
 ABORT_AFTER_S = 5.0
 """A peer gets this long to read our last word before its connection is aborted."""
 
@@ -309,7 +313,7 @@ class Connection(asyncio.Protocol):
         if self._held:
             self._held.extend(messages)
             return
-        position = 0
+        position = n_asked = 0
         while position < len(messages):
             if self._is_feed:
                 first = position
@@ -322,6 +326,10 @@ class Connection(asyncio.Protocol):
             if self._must_wait(messages[position]):
                 self._hold(messages[position:])
                 return
+            if n_asked == MAX_REQUESTS_PER_TURN:
+                self._hold(messages[position:], soon=True)
+                return
+            n_asked += 1
             self._take_control(messages[position])
             position += 1
 
@@ -332,13 +340,15 @@ class Connection(asyncio.Protocol):
             return self._is_feed
         return self.is_slow and type(message) is Subscribe
 
-    def _hold(self, messages: Sequence[Message]) -> None:
-        # Read nothing more until these are taken.
+    def _hold(self, messages: Sequence[Message], *, soon: bool = False) -> None:
+        # Read nothing more until these are taken: soon, or when there is room.
         if not self._is_open or self._transport is None:
             return
         self._held.extend(messages)
         self._transport.pause_reading()
-        if not self._waits_for_room:
+        if soon:
+            self._loop.call_soon(self._take_held)
+        elif not self._waits_for_room:
             self._waits_for_room = True
             self._system.when_room(self._room_made)
 

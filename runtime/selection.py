@@ -30,7 +30,9 @@ def select(pattern: str, publisher: BetaPublisher) -> Mask:
             mask[:] = True
             return mask
         if position == len(topic):
-            if token == "*":
+            if len(tokens) > position + 1:
+                pass  # longer than any topic of a factor
+            elif token == "*":
                 mask[:] = True
             elif (wanted := ".".join((*topic, token))) in publisher.topics:
                 mask[publisher.topics.index(wanted)] = True

@@ -230,7 +230,8 @@ class System:
                 self._deliver(self.factory.actors[held.symbol], held)
         elif type(message) is SymbolsDeclared:
             table = tables.declare(message)
-            if table.unknown:
+            if table.unknown and not tables.has_named_unknown:
+                tables.has_named_unknown = True  # once per source, however many follow
                 logger.warning(
                     "table.unknown_symbols table=%d count=%d first=%r",
                     message.table,

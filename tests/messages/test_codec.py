@@ -54,8 +54,11 @@ from beta_factory.messages import (
     returns,
 )
 from beta_factory.messages.fields import (
+    MAX_FACTORS,
+    MAX_MESSAGES,
     MAX_NAME_LENGTH,
     MAX_PATTERN_LENGTH,
+    MAX_SYMBOLS,
     MAX_TS_NS,
 )
 
@@ -973,3 +976,39 @@ def test_injured_golden_frame_decodes_or_is_malformed(name: str) -> None:
     ]
     # a fuzz that only makes noise, or no injuries, would test nothing
     assert 0 < sum(survived) < len(survived)
+
+
+# What is well formed and too much
+
+
+@pytest.mark.parametrize(
+    ("payload", "limit"),
+    [
+        (pack("D", 1, ["A"] * (MAX_SYMBOLS + 1)), MAX_SYMBOLS),
+        (pack("C", 1, ["A"] * (MAX_SYMBOLS + 1), b""), MAX_SYMBOLS),
+        (
+            pack("S", 1, "b", {str(i): 0 for i in range(MAX_FACTORS + 1)}, 0),
+            MAX_FACTORS,
+        ),
+        (pack(*[["H", 1]] * (MAX_MESSAGES + 1)), MAX_MESSAGES),
+    ],
+)
+def test_more_than_anybody_needs_in_one_frame_is_malformed(
+    payload: bytes, limit: int
+) -> None:
+    with pytest.raises(MalformedMessageError, match=f"length <= {limit}"):
+        decode_payload(payload)
+
+
+def test_as_many_as_the_limits_are_taken() -> None:
+    (table,) = decode_payload(pack("D", 1, ["A"] * MAX_SYMBOLS))
+    assert isinstance(table, SymbolsDeclared)
+    assert len(table.symbols) == MAX_SYMBOLS
+    assert len(decode_payload(pack(*[["H", 1]] * MAX_MESSAGES))) == MAX_MESSAGES
+
+
+def test_what_is_wrong_is_not_repeated_at_any_length() -> None:
+    with pytest.raises(MalformedMessageError) as caught:
+        decode(pack("x" * 1_000_000, 1))
+    assert len(str(caught.value)) < 300
+    assert "Invalid value 'xxx" in str(caught.value)
