@@ -15,7 +15,14 @@ from .codec import (
     decode_payloads,
     encode,
 )
-from .commands import AddSymbol, HaltSymbol, RemoveSymbol, ResumeSymbol
+from .commands import (
+    COMMAND_TYPES,
+    AddSymbol,
+    Command,
+    HaltSymbol,
+    RemoveSymbol,
+    ResumeSymbol,
+)
 from .control import (
     WIRE_VERSION,
     Acknowledged,
@@ -64,6 +71,7 @@ from .returns import (
 from .topics import beta_topic, matches, parse_beta_topic, status_topic
 
 __all__ = [
+    "COMMAND_TYPES",
     "MESSAGE_TYPES",
     "OBSERVATION_TYPES",
     "WIRE_VERSION",
@@ -79,6 +87,7 @@ __all__ = [
     "BetasUpdated",
     "BoardError",
     "BoardFormatError",
+    "Command",
     "ConfigError",
     "Encoding",
     "FeedDisconnectedError",

@@ -10,7 +10,7 @@ import enum
 from collections import deque
 from typing import NamedTuple
 
-from ..messages import MailboxFullError, Message, ReturnObserved
+from ..messages import COMMAND_TYPES, MailboxFullError, Message, ReturnObserved
 
 
 class OverflowPolicy(enum.StrEnum):
@@ -79,13 +79,17 @@ class Mailbox:
         return len(self._control) + len(self._data)
 
     def put(self, message: Message) -> Message | None:
-        """Append a data message; return the one that was given up for it, if any.
+        """Append a message; return the one that was given up for it, if any.
 
         Raises
         ------
         MailboxFullError
-            When the mailbox is full and its policy is `block`.
+            When the mailbox is full and its policy is `block`, or the message is a
+            command: none of those is given up.
         """
+        if isinstance(message, COMMAND_TYPES):
+            self.put_control(message)
+            return None
         if len(self._data) < self.capacity:
             self._append(message)
             return None
@@ -114,7 +118,15 @@ class Mailbox:
             raise MailboxFullError(self._actor, self.capacity)
 
     def put_control(self, message: Message) -> None:
-        """Append a control message: it passes before all data."""
+        """Append a control message: it passes before all data.
+
+        Raises
+        ------
+        MailboxFullError
+            When as many wait as data messages may.
+        """
+        if len(self._control) >= self.capacity:
+            raise MailboxFullError(self._actor, self.capacity)
         self._control.append(message)
         self._n_received += 1
 

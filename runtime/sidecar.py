@@ -47,6 +47,10 @@ BACKLOG = 128
 """Connections that may wait to be accepted: strategies that start together."""
 
 
+ACTORS_SHARE = 0.5
+"""Part of the time for a shutdown that actors may take; the rest is for readers."""
+
+
 class SidecarSummary(NamedTuple):
     """What one run of the sidecar did."""
 
@@ -64,6 +68,7 @@ async def serve(
     *,
     clock: Clock | None = None,
     on_listening: Callable[[Address], None] | None = None,
+    on_updates: Callable[[list[BetaColumns | BetaRows]], None] | None = None,
 ) -> SidecarSummary:
     """Run a sidecar until ``stop`` is set, then drain it.
 
@@ -77,6 +82,9 @@ async def serve(
         The machine's by default.
     on_listening
         Called once, when peers can connect, with the address that they can use.
+    on_updates
+        Called with what each turn computed: a subscriber in this process. What it
+        raises is logged and counted, and reaches nobody else.
 
     Raises
     ------
@@ -125,6 +133,8 @@ async def serve(
         hello_timeout_s=config.server.hello_timeout_s,
         linger_timeout_s=config.server.linger_timeout_s,
     )
+    if on_updates is not None:
+        system.listeners.add(on_updates)
     address = Address.parse(config.server.address)
     started = clock.monotonic()
     listener = await _listen(address, server, tls)
@@ -152,7 +162,7 @@ async def serve(
             await stop.wait()
             tasks.cancel_scope.cancel()
     finally:
-        await _drain(listener, server, system, config.server.drain_timeout_s)
+        await _drain(listener, server, system, clock, config.server.drain_timeout_s)
         if board is not None:
             board.close()
         _remove_socket(address)
@@ -314,13 +324,23 @@ async def _report(system: System, server: Server, interval_s: float) -> None:
 
 
 async def _drain(
-    listener: asyncio.Server, server: Server, system: System, timeout_s: float
+    listener: asyncio.Server,
+    server: Server,
+    system: System,
+    clock: Clock,
+    timeout_s: float,
 ) -> None:
-    # Stop accepting, finish what was taken, tell everyone, wait for slow readers.
+    # Stop accepting, finish what was taken, tell everyone, wait for slow readers: all
+    # of it before one deadline, whatever actors and readers do.
+    deadline = clock.monotonic() + timeout_s
     listener.close()
-    system.stop()
+    try:
+        system.stop(timeout_s * ACTORS_SHARE)
+    except Exception:
+        # Whatever went wrong in here, peers are to hear that it is over.
+        logger.exception("sidecar.stop_failed")
     server.say_goodbye("the sidecar shuts down")
-    with anyio.move_on_after(timeout_s, shield=True):
+    with anyio.move_on_after(max(deadline - clock.monotonic(), 0), shield=True):
         await server.emptied()
     for connection in tuple(server.connections):
         connection.abort()

@@ -41,12 +41,18 @@ from beta_factory import (
 from beta_factory.actors import BetaColumns, BetaRows
 from beta_factory.messages import (
     Acknowledged,
+    AddSymbol,
+    BenchmarkReturnMissed,
     Goodbye,
+    HaltSymbol,
     Heartbeat,
     Hello,
     Message,
     Rejected,
     RejectReason,
+    RemoveSymbol,
+    ResumeSymbol,
+    SessionOpened,
     Subscribe,
     Unsubscribe,
     decode_payloads,
@@ -89,6 +95,12 @@ def golden_messages() -> list[Message]:
         SymbolsDeclared(table=1, symbols=SYMBOLS),
         ReturnsObserved(ts_event=BAR, symbols=SYMBOLS, period_returns=values, seq=8),
         ReturnsObserved(ts_event=BAR, symbols=1, period_returns=values),
+        BenchmarkReturnMissed(benchmark="SPY", ts_event=BAR + 1),
+        SessionOpened(benchmark="SPY", ts_event=BAR),
+        HaltSymbol(symbol="IBM"),
+        ResumeSymbol(symbol="IBM"),
+        RemoveSymbol(symbol="MSFT"),
+        AddSymbol(symbol="MSFT"),
     ]
 
 
