@@ -27,6 +27,15 @@ from .control import (
 )
 from .errors import MalformedMessageError
 from .fields import MAX_MESSAGES
+from .operations import (
+    ActorsListed,
+    Answered,
+    DeadLettersListed,
+    ListActors,
+    ListDeadLetters,
+    RequeueDeadLetters,
+    ReviveActor,
+)
 from .returns import (
     BenchmarkReturnMissed,
     BenchmarkReturnObserved,
@@ -57,6 +66,13 @@ Message = (
     | ResumeSymbol
     | AddSymbol
     | RemoveSymbol
+    | ListActors
+    | ReviveActor
+    | ListDeadLetters
+    | RequeueDeadLetters
+    | ActorsListed
+    | DeadLettersListed
+    | Answered
 )
 """Any message of wire format version 1."""
 
@@ -81,6 +97,13 @@ MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
     ResumeSymbol,
     AddSymbol,
     RemoveSymbol,
+    ListActors,
+    ReviveActor,
+    ListDeadLetters,
+    RequeueDeadLetters,
+    ActorsListed,
+    DeadLettersListed,
+    Answered,
 )
 """The members of `Message`, in the same order."""
 

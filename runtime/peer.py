@@ -22,7 +22,9 @@ from msgspec import structs
 
 from ..actors.tables import SymbolTables
 from ..messages import (
+    COMMAND_TYPES,
     OBSERVATION_TYPES,
+    REQUEST_TYPES,
     WIRE_VERSION,
     Acknowledged,
     FrameTooLargeError,
@@ -30,6 +32,7 @@ from ..messages import (
     Heartbeat,
     Hello,
     InvalidTopicError,
+    MailboxFullError,
     MalformedMessageError,
     Message,
     Rejected,
@@ -62,7 +65,7 @@ _SUBSCRIPTIONS = (Subscribe, Unsubscribe)
 _TAKEN_FROM: Final[dict[Role, tuple[type, ...]]] = {
     Role.FEED: _FED,
     Role.SUBSCRIBER: _SUBSCRIPTIONS,
-    Role.OPERATOR: _SUBSCRIPTIONS,
+    Role.OPERATOR: (*_SUBSCRIPTIONS, *COMMAND_TYPES, *REQUEST_TYPES),
 }
 """What each role may say, besides `Heartbeat` and `Goodbye`."""
 
@@ -338,7 +341,7 @@ class Connection(asyncio.Protocol):
         # before the next one of them makes its outbox longer.
         if isinstance(message, OBSERVATION_TYPES):
             return self._is_feed
-        return self.is_slow and type(message) is Subscribe
+        return self.is_slow and isinstance(message, (Subscribe, *REQUEST_TYPES))
 
     def _hold(self, messages: Sequence[Message], *, soon: bool = False) -> None:
         # Read nothing more until these are taken: soon, or when there is room.
@@ -385,6 +388,18 @@ class Connection(asyncio.Protocol):
             subscriber.unsubscribe(message.subscription)
         elif isinstance(message, SymbolsDeclared):
             self._system.take(message, self._tables)
+        elif isinstance(message, REQUEST_TYPES):
+            subscriber.send(self._server.operations.answer(message))
+            subscriber.flush()
+        else:
+            self._command(subscriber, message)
+
+    def _command(self, subscriber: Subscriber, message: Message) -> None:
+        try:
+            self._system.take(message, self._tables)
+        except MailboxFullError as error:
+            reason = RejectReason.TOO_MANY
+            subscriber.send(Rejected(reason=reason, detail=str(error)))
 
     def _subscribe(self, subscriber: Subscriber, message: Subscribe) -> None:
         self._system.end_turn()  # the snapshot includes all that came before

@@ -15,6 +15,7 @@ from ..actors import BetaColumns, BetaRows
 from ..messages import Heartbeat, RejectReason
 from .access import ANYBODY, Access
 from .framing import DEFAULT_MAX_FRAME_BYTES
+from .operations import Operations
 from .peer import Connection
 from .subscriber import EncodedUpdates
 from .system import System
@@ -64,6 +65,7 @@ class Server:
         self.outbox_high_water_bytes = outbox_high_water_bytes
         self.hello_timeout_s = hello_timeout_s
         self.linger_timeout_s = linger_timeout_s
+        self.operations = Operations(system)
         self.connections: set[Connection] = set()
         self.goodbye: str | None = None
         """Why no more will come; ``None`` while the sidecar serves."""

@@ -47,11 +47,15 @@ from beta_factory.messages import (
     HaltSymbol,
     Heartbeat,
     Hello,
+    ListActors,
+    ListDeadLetters,
     Message,
     Rejected,
     RejectReason,
     RemoveSymbol,
+    RequeueDeadLetters,
     ResumeSymbol,
+    ReviveActor,
     SessionOpened,
     Subscribe,
     Unsubscribe,
@@ -101,6 +105,10 @@ def golden_messages() -> list[Message]:
         ResumeSymbol(symbol="IBM"),
         RemoveSymbol(symbol="MSFT"),
         AddSymbol(symbol="MSFT"),
+        ListActors(request=1),
+        ReviveActor(request=2, actor="SymbolActor(AAPL)"),
+        ListDeadLetters(request=3, limit=10),
+        RequeueDeadLetters(request=4, numbers=(1, 2, 3)),
     ]
 
 
