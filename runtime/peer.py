@@ -72,6 +72,10 @@ _TAKEN_FROM: Final[dict[Role, tuple[type, ...]]] = {
 MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
 
+MAX_MESSAGES_PER_TURN: Final = 1024
+"""Messages of one peer that are taken before everybody else has a turn. A read of a
+flood holds ten thousand; with a few such feeds an operator would wait for seconds."""
+
 MAX_REQUESTS_PER_TURN: Final = 64
 """Requests of one peer that are answered before everybody else has a turn: each may
 take as long as a snapshot does."""
@@ -116,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._is_over = False
         self._held: deque[Message] = deque()
         self._waits_for_room = False
+        self._end_later: _Ended | None = None
         self._last_seq = 0
         self._acknowledged = 0
 
@@ -143,7 +148,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Run one turn on what was read."""
-        if self._is_over:
+        if self._is_over or self._end_later is not None:
             return  # read only so that the peer gets to our last word
         take = self._take_data if self._hello else self._take_greeting
         self._finish_turn(self._end_of(lambda: take(data)))
@@ -306,6 +311,9 @@ class Connection(asyncio.Protocol):
         end = self._end_of(self._end_turn) or end
         if end is None:
             return
+        if self._held and self._is_open:
+            self._end_later = end  # what waits came before it
+            return
         if end.reason is None:
             self._close()
         else:
@@ -316,6 +324,15 @@ class Connection(asyncio.Protocol):
         if self._held:
             self._held.extend(messages)
             return
+        n_messages = min(len(messages), MAX_MESSAGES_PER_TURN)
+        if n_messages < len(messages):
+            turn, rest = messages[:n_messages], messages[n_messages:]
+            self._take_turn(turn)
+            self._hold(rest, soon=True)
+        else:
+            self._take_turn(messages)
+
+    def _take_turn(self, messages: Sequence[Message]) -> None:
         position = n_asked = 0
         while position < len(messages):
             if self._is_feed:
@@ -367,6 +384,7 @@ class Connection(asyncio.Protocol):
         if len(self._held) == len(messages):
             return
         if not self._held:
+            end = end or self._end_later
             self._transport.resume_reading()
         # Soon, not now: a turn is just ending.
         self._loop.call_soon(self._finish_turn, end)

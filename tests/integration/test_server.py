@@ -1290,3 +1290,81 @@ def test_silent_ends_are_no_news() -> None:
         connection.pause_writing()
         connection.resume_writing()
         assert not line.server.connections
+
+
+def test_a_flood_gives_way_to_the_others_between_its_turns() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        flood, transport = line.connect(Role.FEED)
+        other, _ = line.connect(Role.FEED)
+        limit = peer_module.MAX_MESSAGES_PER_TURN
+        mail = [asset("BAC", ts, 0.1, seq=ts) for ts in range(1, 3 * limit)]
+        flood.data_received(framed(*mail))
+        assert len(line.stage.flaky["BAC"].seen) == limit
+        assert is_read(transport) is False
+        other.data_received(framed(asset("IBM", 1, 0.1)))
+        assert line.stage.flaky["IBM"].stamps == [1]
+        loop.settle()
+        assert line.stage.flaky["BAC"].seen == mail
+        assert is_read(transport) is True
+        acknowledged = [m.seq for m in transport.messages() if type(m) is Acknowledged]
+        assert (acknowledged[0], acknowledged[-1]) == (limit, 3 * limit - 1)
+
+
+def test_what_waits_for_its_turn_comes_before_the_mistake_after_it() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        flood, transport = line.connect(Role.FEED)
+        limit = peer_module.MAX_MESSAGES_PER_TURN
+        mail = [asset("BAC", ts, 0.1, seq=ts) for ts in range(1, 3 * limit)]
+        flood.data_received(framed(*mail) + framed_payload(b"\xc1"))
+        flood.data_received(framed(asset("BAC", 10**6, 0.1)))  # too late
+        assert not transport.has_ended
+        loop.settle()
+        assert line.stage.flaky["BAC"].seen == mail
+        *_, acknowledged, rejected = transport.messages()
+        assert acknowledged == Acknowledged(seq=3 * limit - 1)
+        assert isinstance(rejected, Rejected)
+        assert rejected.reason is RejectReason.MALFORMED
+        assert transport.has_ended
+
+
+def test_one_that_was_cut_and_sleeps_still_finds_out_why() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        connection, transport = line.connect()
+        connection.data_received(
+            framed(
+                Subscribe(
+                    subscription=1, pattern="beta.>", overflow=Overflow.DISCONNECT
+                )
+            )
+        )
+        transport.stop_reading()
+        for bar in bars_of(20):
+            line.stage.turn(*bar)
+        assert transport.is_closed  # nothing more is taken from it, or sent to it
+        last = transport.messages()[-1]
+        assert isinstance(last, Rejected)
+        assert last.reason is RejectReason.SLOW
+        loop.advance(line.server.linger_timeout_s - 0.1)
+        assert not transport.is_aborted
+        loop.advance(0.2)
+        assert transport.is_aborted
+
+
+def test_one_whose_updates_fail_is_closed_and_the_others_get_them() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        connections = [line.connect() for _ in range(3)]
+        for connection, _ in connections:
+            connection.data_received(
+                framed(Subscribe(subscription=1, pattern="beta.>"))
+            )
+        broken, its_transport = connections[1]
+        broken.publish = None  # type: ignore[assignment, method-assign]
+        for bar in bars_of(2):
+            line.stage.turn(*bar)
+        assert its_transport.is_aborted
+        for _, transport in (connections[0], connections[2]):
+            assert len(rows_in(transport.messages())) == 2 * N

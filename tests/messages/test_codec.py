@@ -60,6 +60,7 @@ from beta_factory.messages import (
     decode,
     decode_payload,
     encode,
+    operations,
     returns,
 )
 from beta_factory.messages.fields import (
