@@ -22,7 +22,6 @@ from msgspec import structs
 
 from ..actors.tables import SymbolTables
 from ..messages import (
-    COMMAND_TYPES,
     OBSERVATION_TYPES,
     REQUEST_TYPES,
     WIRE_VERSION,
@@ -31,8 +30,6 @@ from ..messages import (
     Goodbye,
     Heartbeat,
     Hello,
-    InvalidTopicError,
-    MailboxFullError,
     MalformedMessageError,
     Message,
     Rejected,
@@ -41,16 +38,13 @@ from ..messages import (
     Role,
     SlowSubscriberError,
     Subscribe,
-    SymbolsDeclared,
-    Unsubscribe,
     WireVersionError,
     decode_payload,
     decode_payloads,
 )
 from ..messages.fields import MAX_TEXT_LENGTH
-from ..messages.topics import check_pattern
-from .access import ANYBODY, Grant
 from .framing import FrameReader
+from .requests import EndedError, Requests
 from .subscriber import EncodedUpdates, Subscriber
 from .tls import common_name
 
@@ -58,16 +52,6 @@ if TYPE_CHECKING:
     from .server import Server
 
 logger = logging.getLogger(__name__)
-
-_FED = (*OBSERVATION_TYPES, SymbolsDeclared)
-_SUBSCRIPTIONS = (Subscribe, Unsubscribe)
-
-_TAKEN_FROM: Final[dict[Role, tuple[type, ...]]] = {
-    Role.FEED: _FED,
-    Role.SUBSCRIBER: _SUBSCRIPTIONS,
-    Role.OPERATOR: (*_SUBSCRIPTIONS, *COMMAND_TYPES, *REQUEST_TYPES),
-}
-"""What each role may say, besides `Heartbeat` and `Goodbye`."""
 
 MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
@@ -82,14 +66,6 @@ take as long as a snapshot does."""
 
 ABORT_AFTER_S = 5.0
 """A peer gets this long to read our last word before its connection is aborted."""
-
-
-class _Ended(Exception):  # noqa: N818 - a Goodbye is no error
-    # Leaves the loop over a peer's messages: it has ended with this one.
-    def __init__(self, reason: RejectReason | None = None, detail: str = "") -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 class Connection(asyncio.Protocol):
@@ -110,8 +86,7 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader(min(MAX_GREETING_BYTES, server.max_frame_bytes))
         self._tables = SymbolTables(server.system.factory.row_of)
         self._hello: Hello | None = None
-        self._grant: Grant = ANYBODY
-        self._takes: tuple[type, ...] = ()
+        self._requests: Requests | None = None
         self._is_feed = False
         self._hello_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
@@ -120,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._is_over = False
         self._held: deque[Message] = deque()
         self._waits_for_room = False
-        self._end_later: _Ended | None = None
+        self._end_later: EndedError | None = None
         self._last_seq = 0
         self._acknowledged = 0
 
@@ -285,28 +260,28 @@ class Connection(asyncio.Protocol):
             # What stands before a malformed frame is as good as ever.
             self._take_all(messages)
 
-    def _end_of(self, step: Callable[[], None]) -> _Ended | None:
+    def _end_of(self, step: Callable[[], None]) -> EndedError | None:
         # How this connection ends with a step on its own input, if it does.
         try:
             step()
-        except _Ended as end:
+        except EndedError as end:
             return end
         except FrameTooLargeError as error:
-            return _Ended(RejectReason.TOO_LARGE, str(error))
+            return EndedError(RejectReason.TOO_LARGE, str(error))
         except MalformedMessageError as error:
-            return _Ended(RejectReason.MALFORMED, str(error))
+            return EndedError(RejectReason.MALFORMED, str(error))
         except WireVersionError as error:
-            return _Ended(RejectReason.VERSION, str(error))
+            return EndedError(RejectReason.VERSION, str(error))
         except RejectedError as error:
-            return _Ended(RejectReason(error.reason), error.detail)
+            return EndedError(RejectReason(error.reason), error.detail)
         except Exception:
             # The last line of defence: a fault in our own code on one peer's input
             # must not reach the loop, which would take every other peer down with it.
             logger.exception("connection.failed peer=%s", self.name)
-            return _Ended(RejectReason.UNEXPECTED, "internal error, see the log")
+            return EndedError(RejectReason.UNEXPECTED, "internal error, see the log")
         return None
 
-    def _finish_turn(self, end: _Ended | None) -> None:
+    def _finish_turn(self, end: EndedError | None) -> None:
         # What came before the end counts, and is acknowledged before it.
         end = self._end_of(self._end_turn) or end
         if end is None:
@@ -350,7 +325,7 @@ class Connection(asyncio.Protocol):
                 self._hold(messages[position:], soon=True)
                 return
             n_asked += 1
-            self._take_control(messages[position])
+            self._take_request(messages[position])
             position += 1
 
     def _must_wait(self, message: Message) -> bool:
@@ -389,95 +364,37 @@ class Connection(asyncio.Protocol):
         # Soon, not now: a turn is just ending.
         self._loop.call_soon(self._finish_turn, end)
 
-    def _take_control(self, message: Message) -> None:
-        subscriber = self._subscriber
-        if subscriber is None or not self._is_open:
-            return
-        kind = type(message)
-        if kind is Goodbye:
-            raise _Ended
-        if kind is Heartbeat:
-            return
-        if kind not in self._takes:
-            self._refuse(message)
-        elif isinstance(message, Subscribe):
-            self._subscribe(subscriber, message)
-        elif isinstance(message, Unsubscribe):
-            subscriber.unsubscribe(message.subscription)
-        elif isinstance(message, SymbolsDeclared):
-            self._system.take(message, self._tables)
-        elif isinstance(message, REQUEST_TYPES):
-            subscriber.send(self._server.operations.answer(message))
-            subscriber.flush()
-        else:
-            self._command(subscriber, message)
-
-    def _command(self, subscriber: Subscriber, message: Message) -> None:
-        try:
-            self._system.take(message, self._tables)
-        except MailboxFullError as error:
-            reason = RejectReason.TOO_MANY
-            subscriber.send(Rejected(reason=reason, detail=str(error)))
-
-    def _subscribe(self, subscriber: Subscriber, message: Subscribe) -> None:
-        self._system.end_turn()  # the snapshot includes all that came before
-        try:
-            check_pattern(message.pattern)
-            self._grant.check_topic(message.pattern)
-            subscriber.subscribe(message)
-        except InvalidTopicError as error:
-            self._answer(message, RejectReason.INVALID_TOPIC, str(error))
-        except RejectedError as error:
-            self._answer(message, RejectReason(error.reason), error.detail)
-        subscriber.flush()  # so that it is known whether it is slow
-
-    def _refuse(self, message: Message) -> None:
-        # What it may not say; a subscription that is refused costs it nothing else.
-        name = type(message).__name__
-        if self._hello is None or not any(
-            type(message) in k for k in _TAKEN_FROM.values()
-        ):
-            detail = f"a sidecar takes no {name}"
-            raise _Ended(RejectReason.UNEXPECTED, detail)
-        detail = f"a {self._hello.role} may not say {name}"
-        if not isinstance(message, Subscribe):
-            raise _Ended(RejectReason.NOT_ALLOWED, detail)
-        self._answer(message, RejectReason.NOT_ALLOWED, detail)
-
-    def _answer(self, message: Subscribe, reason: RejectReason, detail: str) -> None:
-        if self._subscriber is not None:
-            rejected = Rejected(
-                reason=reason,
-                detail=detail[:MAX_TEXT_LENGTH],
-                subscription=message.subscription,
-            )
-            self._subscriber.send(rejected)
+    def _take_request(self, message: Message) -> None:
+        if self._requests is not None and self._is_open:
+            self._requests.take(message)
 
     def _greet(self, message: Message) -> None:
         if type(message) is not Hello:
             detail = f"the first message must be Hello, was {type(message).__name__}"
-            raise _Ended(RejectReason.UNEXPECTED, detail)
+            raise EndedError(RejectReason.UNEXPECTED, detail)
         if message.version != WIRE_VERSION:
             raise WireVersionError(message.version, WIRE_VERSION)
         transport, subscriber = self._transport, self._subscriber
         if transport is None or subscriber is None or not self._is_open:
             return
         certificate = common_name(transport.get_extra_info("peercert"))
-        self._grant = self._server.access.admit(message, certificate)
+        grant = self._server.access.admit(message, certificate)
         if self._server.is_full:
             detail = f"the sidecar takes {self._server.max_connections} connections"
-            raise _Ended(RejectReason.TOO_MANY, detail)
+            raise EndedError(RejectReason.TOO_MANY, detail)
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         self._hello = structs.replace(message, token="")
-        self._takes = _TAKEN_FROM[message.role]
+        self._requests = Requests(
+            self._server, subscriber, self._tables, message.role, grant
+        )
         self._is_feed = message.role is Role.FEED
         self._server.greeted(self)
         logger.info(
             "connection.greeted peer=%s role=%s grant=%s",
             message.name,
             message.role,
-            self._grant.name,
+            grant.name,
         )
         subscriber.name = message.name
         subscriber.send(Hello(role=Role.SIDECAR, name=self._server.instance))

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 import anyio
 import pytest
+from typer.testing import CliRunner
 
 from beta_factory.actors import Factor
 from beta_factory.actors.symbol import SymbolActor
@@ -22,6 +22,7 @@ from beta_factory.messages import (
     Role,
     Status,
 )
+from beta_factory.runtime.cli import app
 from beta_factory.runtime.config import ActorsConfig, ServerConfig, SidecarConfig
 from beta_factory.runtime.operator_client import ask
 from beta_factory.runtime.sidecar import serve
@@ -32,16 +33,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
 
 async def command(address: Path, *arguments: str) -> tuple[int, list[str], str]:
-    """Run `beta-factory` and return its exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "beta_factory"),
-        *(*arguments, "--address", str(address)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    """Run a command in a thread; return its exit code and what it printed."""
+    result = await asyncio.to_thread(
+        CliRunner().invoke, app, [*arguments, "--address", str(address)]
     )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode().splitlines(), err.decode()
+    return result.exit_code, result.stdout.splitlines(), result.stderr
 
 
 async def test_an_operator_finds_revives_and_requeues(

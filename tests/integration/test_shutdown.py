@@ -39,7 +39,10 @@ async def test_pitfall_an_actor_that_does_not_return_holds_up_the_end(
     caplog: pytest.LogCaptureFixture,
     hang: Callable[[], None],
 ) -> None:
-    monkeypatch.setattr(SymbolActor, "on_stop", lambda _self: hang())
+    def on_stop(_actor: SymbolActor) -> None:
+        hang()
+
+    monkeypatch.setattr(SymbolActor, "on_stop", on_stop)
     stop, listening = anyio.Event(), anyio.Event()
     config = SidecarConfig(
         symbols=SYMBOLS,

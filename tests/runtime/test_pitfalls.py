@@ -106,7 +106,7 @@ def test_pitfall_shutdown_has_no_overall_deadline(
     stage.take(asset("IBM", 1, 0.1))
     stage.system.stop(timeout_s=1.0)
     assert stage.flaky["BAC"].stamps == [1, 2, 3, 4]
-    buried = [stamp for name, stamp, reason in stage.letters if name == "BAC"]
+    buried = [stamp for name, stamp, _ in stage.letters if name == "BAC"]
     assert buried == list(range(5, 101))
     # There is no time left for hooks, and that is said.
     assert "on_stop" not in stage.flaky["AAPL"].calls
@@ -271,8 +271,8 @@ def test_pitfall_a_neighbour_misses_a_message(seed: int) -> None:
         stage, calm = (
             started(loop, restart_policy=forgiving, factors=[patient]) for _ in range(2)
         )
+        flaky = stage.flaky["BAC"]
         for bar in bars:
-            flaky = stage.flaky["BAC"]
             flaky.raises.clear()
             if rng.random() < 0.4:
                 stamp = 1000 + len(flaky.calls)
