@@ -8,9 +8,13 @@ mailbox.
 
 import enum
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..messages import COMMAND_TYPES, MailboxFullError, Message, ReturnObserved
+
+MAX_CONTROL: Final = 1024
+"""Control messages that may wait for one actor, whatever its capacity for data: an
+operator sends a few, and a program that sends more is to be told."""
 
 
 class OverflowPolicy(enum.StrEnum):
@@ -123,10 +127,10 @@ class Mailbox:
         Raises
         ------
         MailboxFullError
-            When as many wait as data messages may.
+            When `MAX_CONTROL` of them wait already.
         """
-        if len(self._control) >= self.capacity:
-            raise MailboxFullError(self._actor, self.capacity)
+        if len(self._control) >= MAX_CONTROL:
+            raise MailboxFullError(self._actor, MAX_CONTROL)
         self._control.append(message)
         self._n_received += 1
 
