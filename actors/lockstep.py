@@ -229,22 +229,22 @@ class Lockstep(ABC):
         self._staged = []
         self._staged_ts_init = []
 
-    def override(self, row: int, status: Status | None, reason: Reason) -> None:
-        """Publish a row under a status of its own until this is called with ``None``.
+    def override(self, rows: int | Rows, status: Status | None, reason: Reason) -> None:
+        """Publish rows under a status of their own until this is called with ``None``.
 
         Parameters
         ----------
-        row
-            The row.
+        rows
+            A row, or several.
         status
             `DEGRADED`, `HALTED` or `REMOVED`; ``None`` returns to what the window says.
         reason
             Why.
         """
         self.commit()
-        self._standing.override(row, status, reason)
+        self._standing.override(rows, status, reason)
         if self.n_bars:
-            self._emit_status(np.array([row]))
+            self._emit_status(np.atleast_1d(rows))
 
     @property
     def windows(self) -> AmendableGrid:

@@ -74,12 +74,12 @@ class Standing:
         """Note that a bar was put in before ``bar``: what follows has moved by one."""
         self._last_pair[self._last_pair >= bar] += 1
 
-    def override(self, row: int, status: Status | None, reason: Reason) -> None:
-        """Give a row a status of its own; ``None`` takes it back."""
-        self._overridden[row] = status is not None
+    def override(self, rows: int | Rows, status: Status | None, reason: Reason) -> None:
+        """Give rows a status of their own; ``None`` takes it back."""
+        self._overridden[rows] = status is not None
         self._n_overridden = int(np.count_nonzero(self._overridden))
-        self._override_status[row] = status or 0
-        self._override_reason[row] = reason
+        self._override_status[rows] = status or 0
+        self._override_reason[rows] = reason
 
     def forget(self, row: int) -> None:
         """Forget that a row ever had a pair."""

@@ -1,5 +1,6 @@
 """Which rows a columnar frame speaks of: symbols resolved once, not per frame."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,8 @@ class SymbolTables:
         self._row_of = row_of
         self._tables: dict[int, SymbolTable] = {}
         self._last_named: SymbolTable | None = None
+        self.has_named_unknown = False
+        """Whether any of them named symbols outside the universe."""
 
     def declare(self, message: SymbolsDeclared) -> SymbolTable:
         """Agree on a table; a number that was used before is replaced.
@@ -85,7 +88,8 @@ class SymbolTables:
 
     def _resolve(self, symbols: tuple[str, ...]) -> SymbolTable:
         if len(set(symbols)) != len(symbols):
-            twice = next(s for i, s in enumerate(symbols) if s in symbols[:i])
+            counts = Counter(symbols)
+            twice = next(symbol for symbol in symbols if counts[symbol] > 1)
             msg = f"symbol {twice!r} stands twice in one frame"
             raise MalformedMessageError(msg)
         rows = [self._row_of.get(symbol, -1) for symbol in symbols]

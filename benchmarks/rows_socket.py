@@ -51,14 +51,15 @@ def idle(options: Options, _: Peers) -> Outcome:
         market = Market(symbols)
         with (
             Wire(path, "bench", Role.FEED) as wire,
+            Wire(path, "bench", Role.SUBSCRIBER) as reader,
             socket.socket(socket.AF_UNIX) as echo,
         ):
             echo.connect(echo_path)
             wire.declare(symbols)
-            wire.subscribe(f"beta.market.{symbols[0]}", Encoding.ROWS)
+            reader.subscribe(f"beta.market.{symbols[0]}", Encoding.ROWS)
 
             def ours() -> list[float]:
-                return [_trip(wire, market) for _ in range(N_TICKS)]
+                return [_trip(wire, reader, market) for _ in range(N_TICKS)]
 
             def bare() -> list[float]:
                 return [_echo(echo, market) for _ in range(N_TICKS)]
@@ -84,7 +85,7 @@ def idle(options: Options, _: Peers) -> Outcome:
     return outcome
 
 
-def _trip(wire: Wire, market: Market) -> float:
+def _trip(wire: Wire, reader: Wire, market: Market) -> float:
     # us from a tick's write to its beta's arrival; the benchmark's bar is open before.
     market.advance()
     wire.socket.sendall(market.benchmark())
@@ -92,7 +93,7 @@ def _trip(wire: Wire, market: Market) -> float:
     tick = market.single(market.symbols[0], float(market.returns[0]))
     started = time.perf_counter_ns()
     wire.socket.sendall(tick)
-    while not any(type(message) is BetaUpdated for message in wire.messages()):
+    while not any(type(message) is BetaUpdated for message in reader.messages()):
         pass
     return (time.perf_counter_ns() - started) / 1e3
 

@@ -34,7 +34,7 @@ from .messages import (
     beta_topic,
 )
 from .runtime.board import Board, BoardColumns
-from .runtime.client import BetaClient, connect
+from .runtime.client import BetaClient, ClientTls, connect
 
 __version__: Final = version("hft-beta-factory")
 
@@ -49,6 +49,7 @@ __all__ = [
     "BetasUpdated",
     "Board",
     "BoardColumns",
+    "ClientTls",
     "Encoding",
     "Factor",
     "MarketBetaConfig",

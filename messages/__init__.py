@@ -15,7 +15,14 @@ from .codec import (
     decode_payloads,
     encode,
 )
-from .commands import AddSymbol, HaltSymbol, RemoveSymbol, ResumeSymbol
+from .commands import (
+    COMMAND_TYPES,
+    AddSymbol,
+    Command,
+    HaltSymbol,
+    RemoveSymbol,
+    ResumeSymbol,
+)
 from .control import (
     WIRE_VERSION,
     Acknowledged,
@@ -53,6 +60,20 @@ from .errors import (
     StaleBoardError,
     WireVersionError,
 )
+from .operations import (
+    REQUEST_TYPES,
+    ActorListed,
+    ActorsListed,
+    Answer,
+    Answered,
+    DeadLetterListed,
+    DeadLettersListed,
+    ListActors,
+    ListDeadLetters,
+    Request,
+    RequeueDeadLetters,
+    ReviveActor,
+)
 from .returns import (
     BenchmarkReturnMissed,
     BenchmarkReturnObserved,
@@ -64,13 +85,19 @@ from .returns import (
 from .topics import beta_topic, matches, parse_beta_topic, status_topic
 
 __all__ = [
+    "COMMAND_TYPES",
     "MESSAGE_TYPES",
     "OBSERVATION_TYPES",
+    "REQUEST_TYPES",
     "WIRE_VERSION",
     "Acknowledged",
     "ActorDeadError",
+    "ActorListed",
+    "ActorsListed",
     "AddSymbol",
     "AddressInUseError",
+    "Answer",
+    "Answered",
     "BarFileError",
     "BenchmarkReturnMissed",
     "BenchmarkReturnObserved",
@@ -79,7 +106,10 @@ __all__ = [
     "BetasUpdated",
     "BoardError",
     "BoardFormatError",
+    "Command",
     "ConfigError",
+    "DeadLetterListed",
+    "DeadLettersListed",
     "Encoding",
     "FeedDisconnectedError",
     "FeedError",
@@ -90,6 +120,8 @@ __all__ = [
     "Hello",
     "InvalidReturnsError",
     "InvalidTopicError",
+    "ListActors",
+    "ListDeadLetters",
     "MailboxFullError",
     "MalformedMessageError",
     "Message",
@@ -101,9 +133,12 @@ __all__ = [
     "Rejected",
     "RejectedError",
     "RemoveSymbol",
+    "Request",
+    "RequeueDeadLetters",
     "ResumeSymbol",
     "ReturnObserved",
     "ReturnsObserved",
+    "ReviveActor",
     "Role",
     "SessionOpened",
     "SlowSubscriberError",

@@ -4,7 +4,7 @@ import enum
 
 import msgspec
 
-from .fields import Count, Name, TimestampNs
+from .fields import Count, Name, Symbols, TimestampNs
 
 
 class Status(enum.IntEnum):
@@ -100,7 +100,7 @@ class BetasUpdated(
     factor: Name
     benchmark: Name
     ts_event: TimestampNs
-    symbols: Count | tuple[Name, ...]
+    symbols: Count | Symbols
     """The symbols, in column order, or the table of a `SymbolsDeclared`."""
     rows: bytes
     """int32 positions in ``symbols``, in column order; empty = all of them in order."""

@@ -9,7 +9,7 @@ element's type tells them apart before anything is decoded.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -26,6 +26,16 @@ from .control import (
     Unsubscribe,
 )
 from .errors import MalformedMessageError
+from .fields import MAX_MESSAGES
+from .operations import (
+    ActorsListed,
+    Answered,
+    DeadLettersListed,
+    ListActors,
+    ListDeadLetters,
+    RequeueDeadLetters,
+    ReviveActor,
+)
 from .returns import (
     BenchmarkReturnMissed,
     BenchmarkReturnObserved,
@@ -56,6 +66,13 @@ Message = (
     | ResumeSymbol
     | AddSymbol
     | RemoveSymbol
+    | ListActors
+    | ReviveActor
+    | ListDeadLetters
+    | RequeueDeadLetters
+    | ActorsListed
+    | DeadLettersListed
+    | Answered
 )
 """Any message of wire format version 1."""
 
@@ -80,6 +97,13 @@ MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
     ResumeSymbol,
     AddSymbol,
     RemoveSymbol,
+    ListActors,
+    ReviveActor,
+    ListDeadLetters,
+    RequeueDeadLetters,
+    ActorsListed,
+    DeadLettersListed,
+    Answered,
 )
 """The members of `Message`, in the same order."""
 
@@ -105,7 +129,9 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _message_decoder: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(
     Message
 )
-_list_decoder: Final = msgspec.msgpack.Decoder(list[Message])
+_list_decoder: Final[msgspec.msgpack.Decoder[list[Message]]] = msgspec.msgpack.Decoder(
+    Annotated[list[Message], msgspec.Meta(max_length=MAX_MESSAGES)]
+)
 
 encode: Final = _encoder.encode
 """``encode(message) -> bytes``: one message, or a list of messages."""
@@ -130,6 +156,17 @@ def _holds_a_list(payload: bytes | memoryview) -> bool:
     return 0x90 <= marker <= 0x9F or marker in (_ARRAY16, _ARRAY32)  # noqa: PLR2004
 
 
+_MAX_REASON_LENGTH: Final = 200
+"""The decoder repeats a wrong tag, however many megabytes of one there are."""
+
+
+def _malformed(error: Exception) -> MalformedMessageError:
+    reason = str(error)
+    if len(reason) > _MAX_REASON_LENGTH:
+        reason = f"{reason[:_MAX_REASON_LENGTH]}..."
+    return MalformedMessageError(reason)
+
+
 def decode(payload: bytes | memoryview) -> Message:
     """Decode one message.
 
@@ -141,7 +178,7 @@ def decode(payload: bytes | memoryview) -> Message:
     try:
         return _message_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessageError(str(error)) from error
+        raise _malformed(error) from error
 
 
 def decode_payload(payload: bytes | memoryview) -> list[Message]:
@@ -157,7 +194,7 @@ def decode_payload(payload: bytes | memoryview) -> list[Message]:
             return _list_decoder.decode(payload)
         return [_message_decoder.decode(payload)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessageError(str(error)) from error
+        raise _malformed(error) from error
 
 
 def decode_payloads(payloads: Iterable[bytes], messages: list[Message]) -> None:
@@ -185,4 +222,4 @@ def decode_payloads(payloads: Iterable[bytes], messages: list[Message]) -> None:
             else:
                 messages.extend(decode_payload(payload))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessageError(str(error)) from error
+        raise _malformed(error) from error

@@ -1,5 +1,7 @@
 """What an operator asks of one symbol's actor."""
 
+from typing import Final
+
 import msgspec
 
 from .fields import Name, TimestampNs
@@ -39,3 +41,15 @@ class AddSymbol(
 
     symbol: Name
     ts_init: TimestampNs = 0
+
+
+Command = HaltSymbol | ResumeSymbol | RemoveSymbol | AddSymbol
+"""What is addressed to one symbol's actor, and may overtake its data."""
+
+COMMAND_TYPES: Final[tuple[type[Command], ...]] = (
+    HaltSymbol,
+    ResumeSymbol,
+    RemoveSymbol,
+    AddSymbol,
+)
+"""The members of `Command`, in the same order."""

@@ -1,10 +1,12 @@
 """What peers say to each other besides data."""
 
 import enum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
-from .fields import Count, Name, Pattern, Text, TimestampNs
+from .fields import MAX_FACTORS, Count, Name, Pattern, Text, TimestampNs
 
 WIRE_VERSION = 1
 """The version of the wire format in this package; see `Hello`."""
@@ -48,6 +50,7 @@ class RejectReason(enum.StrEnum):
     UNKNOWN_TABLE = "unknown_table"
     SLOW = "slow"
     UNEXPECTED = "unexpected"
+    TOO_MANY = "too_many"
 
 
 class Hello(
@@ -91,7 +94,7 @@ class Subscribed(
 
     subscription: Count
     pattern: Pattern
-    seqs: dict[Name, Count]
+    seqs: Annotated[dict[Name, Count], Meta(max_length=MAX_FACTORS)]
     """Join point by factor: the snapshot includes all up to here, the deltas begin
     after it."""
     n_snapshot: Count

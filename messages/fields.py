@@ -15,13 +15,16 @@ MAX_NAME_LENGTH = 64
 MAX_PATTERN_LENGTH = 512
 """Longest topic pattern: room for two names, each escaped to three times its length."""
 
+MAX_TEXT_LENGTH = 1024
+"""Longest sentence, in characters."""
+
 MAX_TS_NS = 2**63 - 1
 """Largest timestamp: int64 nanoseconds end in the year 2262."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
 """A symbol, benchmark, factor or peer name."""
 
-Text = Annotated[str, Meta(max_length=1024)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
 """A human-readable sentence."""
 
 Pattern = Annotated[str, Meta(min_length=1, max_length=MAX_PATTERN_LENGTH)]
@@ -29,6 +32,20 @@ Pattern = Annotated[str, Meta(min_length=1, max_length=MAX_PATTERN_LENGTH)]
 
 TimestampNs = Annotated[int, Meta(ge=0, le=MAX_TS_NS)]
 """Nanoseconds since the Unix epoch."""
+
+MAX_SYMBOLS = 2**17
+"""Most symbols in one message, and so in a universe: several times all the listed
+stocks there are. A frame of the maximum size could hold fifty times as many, and would
+hold up everybody else for as long as it takes to make them."""
+
+MAX_FACTORS = 4096
+"""Most factors in one message."""
+
+MAX_MESSAGES = 2**16
+"""Most messages in one frame, for the same reason."""
+
+Symbols = Annotated[tuple[Name, ...], Meta(max_length=MAX_SYMBOLS)]
+"""Symbols in column order."""
 
 Count = Annotated[int, Meta(ge=0, le=MAX_TS_NS)]
 """A number of things, or a sequence number."""

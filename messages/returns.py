@@ -2,7 +2,7 @@
 
 import msgspec
 
-from .fields import Count, Name, TimestampNs
+from .fields import Count, Name, Symbols, TimestampNs
 
 FLOAT64_BYTES = 8
 """Bytes per value in a float64 column."""
@@ -66,7 +66,7 @@ class SymbolsDeclared(
 
     table: Count
     """The number by which later frames of this connection refer to the list."""
-    symbols: tuple[Name, ...]
+    symbols: Symbols
 
 
 class ReturnsObserved(
@@ -75,7 +75,7 @@ class ReturnsObserved(
     """One bar's returns of many symbols: the columnar form of `ReturnObserved`."""
 
     ts_event: TimestampNs
-    symbols: Count | tuple[Name, ...]
+    symbols: Count | Symbols
     """The symbols, in column order, or the table of a `SymbolsDeclared`."""
     period_returns: bytes
     """float64 little-endian, one per symbol; NaN = no return for this symbol."""

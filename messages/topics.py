@@ -131,3 +131,35 @@ def matches(pattern: str, topic: str) -> bool:
         if position >= len(tokens) or token not in ("*", tokens[position]):
             return False
     return len(wanted) == len(tokens)
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Return whether every topic that matches ``narrow`` matches ``wide``.
+
+    Both are patterns that `check_pattern` has passed.
+
+    Examples
+    --------
+    >>> covers("beta.market.*", "beta.market.AAPL")
+    True
+    >>> covers("beta.market.*", "beta.>"), covers("beta.*.*", "beta.>")
+    (False, True)
+    """
+    outer, inner = _written_out(wide), _written_out(narrow)
+    for position, token in enumerate(outer):
+        if token == ">":
+            return len(inner) > position
+        if position >= len(inner) or inner[position] == ">":
+            return False
+        if token not in ("*", inner[position]):
+            return False
+    return len(outer) == len(inner)
+
+
+def _written_out(pattern: str) -> list[str]:
+    # A final ">" as so many "*", where the kind says how many tokens there are.
+    tokens = pattern.split(".")
+    n_tokens = TOKENS_OF_KIND.get(tokens[0], 0)
+    if tokens[-1] == ">" and len(tokens) <= n_tokens:
+        return [*tokens[:-1], *["*"] * (n_tokens - len(tokens) + 1)]
+    return tokens

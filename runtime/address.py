@@ -4,6 +4,7 @@ Rule: one text form for configuration, command line, logs and errors; what `str`
 `Address.parse` reads back as the same address.
 """
 
+import ipaddress
 import os
 import sys
 from dataclasses import dataclass
@@ -99,6 +100,14 @@ def default_address() -> Address:
     if folder.startswith("/"):
         return Address.parse(f"{folder.rstrip('/')}/beta-factory.sock")
     return Address.parse(f"/tmp/beta-factory-{os.getuid()}.sock")  # noqa: S108 - as documented
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, reached without a network."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

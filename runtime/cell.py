@@ -2,7 +2,9 @@
 
 Rule: an exception that leaves a behavior stops here. The failed message goes to the
 dead letters, the rest of the mailbox stays, the supervisor decides what comes next,
-and no other actor notices.
+and no other actor notices. That holds for `CancelledError` and `SystemExit` too: a
+behavior is synchronous, so that nobody can have meant to cancel it, and what it calls
+may not end the process. Only `KeyboardInterrupt` is a person's.
 
 States::
 
@@ -53,7 +55,9 @@ class ActorCell:
     __slots__ = (
         "_on_failure",
         "_on_outgoing",
+        "_was_started",
         "behavior",
+        "last_error",
         "mailbox",
         "n_failures",
         "n_processed",
@@ -65,7 +69,7 @@ class ActorCell:
         behavior: Behavior,
         mailbox: Mailbox,
         *,
-        on_failure: Callable[["ActorCell", Message | None, Exception], None],
+        on_failure: Callable[["ActorCell", Message | None, BaseException], None],
         on_outgoing: Callable[[Message], None],
     ) -> None:
         self.behavior = behavior
@@ -73,6 +77,9 @@ class ActorCell:
         self.state = CellState.STARTING
         self.n_processed = 0
         self.n_failures = 0
+        self.last_error = ""
+        """The newest failure, in words: the error itself would keep its frames."""
+        self._was_started = False
         self._on_failure = on_failure
         self._on_outgoing = on_outgoing
 
@@ -85,9 +92,12 @@ class ActorCell:
         """Run ``on_start`` and go live; a failure there counts like one in receive."""
         try:
             self.behavior.on_start()
-        except Exception as error:  # noqa: BLE001 - the actor's failure stops here
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the actor's failure stops here
             self._fail(None, error)
         else:
+            self._was_started = True
             self.state = CellState.LIVE
 
     def invoke(self, message: Message) -> None:
@@ -97,29 +107,43 @@ class ActorCell:
             if outgoing:
                 for following in outgoing:
                     self._on_outgoing(following)
-        except Exception as error:  # noqa: BLE001 - the actor's failure stops here
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the actor's failure stops here
             self._fail(message, error)
         else:
             self.n_processed += 1
 
-    def restart(self, error: Exception) -> bool:
-        """Run ``on_restart`` and go live again; return whether that worked."""
+    def restart(self, error: BaseException) -> bool:
+        """Run ``on_restart`` and go live again; return whether that worked.
+
+        One that has never started is started: there is nothing to come back to.
+        """
         try:
-            self.behavior.on_restart(error)
-        except Exception as again:  # noqa: BLE001 - the actor's failure stops here
+            if self._was_started:
+                self.behavior.on_restart(error)
+            else:
+                self.behavior.on_start()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as again:  # noqa: BLE001 - the actor's failure stops here
             self._fail(None, again)
             return False
+        self._was_started = True
         self.state = CellState.LIVE
         return True
 
-    def stop(self) -> list[Message]:
-        """Run ``on_stop`` and return what was never taken."""
+    def stop(self, *, quietly: bool = False) -> list[Message]:
+        """Run ``on_stop``, unless there is no time; return what was never taken."""
         if self.state is not CellState.STOPPED:
             self.state = CellState.STOPPED
-            try:
-                self.behavior.on_stop()
-            except Exception:  # the actor's failure stops here, and changes nothing
-                logger.exception("actor.stop_failed actor=%s", self.name)
+            if not quietly:
+                try:
+                    self.behavior.on_stop()
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # the actor's failure stops here
+                    logger.exception("actor.stop_failed actor=%s", self.name)
         return self.mailbox.drain()
 
     def put(self, message: Message) -> Message | None:
@@ -136,7 +160,8 @@ class ActorCell:
             raise ActorDeadError(self.name, self.state)
         return self.mailbox.put(message)
 
-    def _fail(self, message: Message | None, error: Exception) -> None:
+    def _fail(self, message: Message | None, error: BaseException) -> None:
         self.state = CellState.RESTARTING
         self.n_failures += 1
+        self.last_error = f"{type(error).__name__}: {error}"
         self._on_failure(self, message, error)

@@ -19,8 +19,19 @@ import typer
 from rich.console import Console
 
 from ..actors import MarketBetaConfig
-from ..messages import BetaFactoryError, ConfigError, FeedDisconnectedError
 from .address import Address, default_address
+from .cli_common import (
+    EXIT_WRONG,
+    AddressOption,
+    TlsCaOption,
+    TlsCertificateOption,
+    TlsKeyOption,
+    TokenFileOption,
+    errors,
+    tls_of,
+    token_of,
+)
+from .cli_operator import actors, dead_letters
 
 app = typer.Typer(
     help="Live rolling betas of many symbols, published by topic.",
@@ -28,12 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(actors, name="actors")
+app.add_typer(dead_letters, name="dead-letters")
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-EXIT_WRONG = 1
-EXIT_MISSING = 2
-EXIT_UNREACHABLE = 3
 
 _SAID_BY_SCRIPTS = (
     "benchmark",
@@ -45,10 +54,6 @@ _SAID_BY_SCRIPTS = (
 )
 
 BarFile = Annotated[Path, typer.Argument(help="Bar file, .parquet or .csv.")]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(help="Where the sidecar listens: unix:///path or tcp://host:port."),
-]
 BenchmarkOption = Annotated[
     str, typer.Option(help="Which of the file's symbols is the benchmark.")
 ]
@@ -77,11 +82,11 @@ def run(
     config: Annotated[Path, typer.Option(help="Configuration file (TOML).")],
 ) -> None:
     """Run the live sidecar until Ctrl-C or SIGTERM."""
-    from .config import load_config  # noqa: PLC0415 - each command loads what it needs
+    from .config_reader import load_config  # noqa: PLC0415 - each command loads what it needs
     from .presentation import sidecar_lines  # noqa: PLC0415
     from .sidecar import run_sidecar  # noqa: PLC0415
 
-    with _errors():
+    with errors():
         loaded = load_config(config)
         _log_to_stderr(loaded.log.level)
 
@@ -101,9 +106,9 @@ def validate(
     ] = False,
 ) -> None:
     """Say OK, or name every wrong key of a configuration with its path."""
-    from .config import describe, load_config  # noqa: PLC0415
+    from .config_reader import describe, load_config  # noqa: PLC0415
 
-    with _errors():
+    with errors():
         loaded = load_config(config)
     if show:
         typer.echo(describe(loaded), nl=False)
@@ -164,7 +169,7 @@ def replay(
         to_ts = None if to_time is None else parse_stamp(to_time)
     playback = Playback(parsed_speed, from_ts, to_ts, out, progress)
     if file.suffix != ".toml":
-        with _errors():
+        with errors():
             lines = replay_file(
                 file,
                 playback,
@@ -185,7 +190,7 @@ def replay(
         if given is not None and given.name == "COMMANDLINE":
             hint = f"--{name.replace('_', '-')}"
             raise typer.BadParameter("a script says it itself", param_hint=hint)
-    with _errors():
+    with errors():
         lines, all_held = replay_script(file, playback, _err)
     _print_lines(lines)
     if not all_held:
@@ -197,6 +202,10 @@ def publish(
     file: BarFile,
     *,
     address: AddressOption = None,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
     benchmark: BenchmarkOption = "SPY",
     speed: Annotated[
         float, typer.Option(help="Multiple of real time; 0 = as fast as it goes.")
@@ -216,13 +225,15 @@ def publish(
     from .observations import FrameFormat, observe  # noqa: PLC0415
     from .progress import bar_progress  # noqa: PLC0415
 
-    with _errors():
+    with errors():
         bars = read_bars(file, returns=returns, overnight=overnight)
         with bar_progress(len(bars.ts_events), _err, shown=progress) as on_bar:
             summary = run_feed(
                 observe(bars, benchmark, frame_format=FrameFormat(frame_format)),
                 address or str(default_address()),
                 name=name,
+                token=token_of(token_file),
+                tls=tls_of(tls_ca, tls_certificate, tls_key),
                 speed=speed,
                 on_bar=on_bar,
             )
@@ -243,6 +254,10 @@ def subscribe(
     ],
     *,
     address: AddressOption = None,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per update.")
     ] = False,
@@ -260,11 +275,13 @@ def subscribe(
     from .watch import watch  # noqa: PLC0415
 
     _log_to_stderr("INFO")
-    with _errors():
+    with errors():
         summary = watch(
             patterns,
             address or str(default_address()),
             out=sys.stdout.buffer,
+            token=token_of(token_file),
+            tls=tls_of(tls_ca, tls_certificate, tls_key),
             as_json=as_json,
             console=_out if _out.is_terminal and not as_json else None,
             columns=columns,
@@ -289,7 +306,7 @@ def board(
     from .board import Board  # noqa: PLC0415
     from .presentation import board_lines  # noqa: PLC0415
 
-    with _errors(), Board(path) as opened:
+    with errors(), Board(path) as opened:
         lines = board_lines(opened, factor)
     _print_lines(lines)
 
@@ -298,28 +315,6 @@ def main() -> NoReturn:
     """Run the command line; the entry point of `beta-factory`."""
     app()
     raise SystemExit(0)
-
-
-@contextmanager
-def _errors() -> Generator[None]:
-    # One line and an exit code for what can go wrong on purpose; a traceback only for
-    # what nobody foresaw.
-    try:
-        yield
-    except ConfigError as error:
-        where = f"{error.source}: " if error.source else ""
-        for path, reason in error.problems:
-            typer.echo(f"{where}{path}: {reason}", err=True)
-        raise typer.Exit(EXIT_WRONG) from None
-    except FileNotFoundError as error:
-        typer.echo(f"{error.filename}: no such file", err=True)
-        raise typer.Exit(EXIT_MISSING) from None
-    except FeedDisconnectedError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(EXIT_UNREACHABLE) from None
-    except BetaFactoryError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(EXIT_WRONG) from None
 
 
 @contextmanager

@@ -40,14 +40,16 @@ from ..messages import (
 )
 from ..messages.fields import MAX_NAME_LENGTH
 from ..messages.topics import check_pattern
+from .access import default_token
 from .address import Address, default_address
 from .framing import frame
 from .link import CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S, Backoff, Link
 from .outgoing import MESSAGES_PER_FRAME, PUBLISHABLE_TYPES, Outgoing, Publishable
 from .routes import Routes
 from .subscription import DEFAULT_BUFFER_CAPACITY, Inbox, Subscription
+from .tls import ClientTls
 
-__all__ = ["Backoff", "BetaClient", "Subscription", "connect"]
+__all__ = ["Backoff", "BetaClient", "ClientTls", "Subscription", "connect"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,8 @@ def connect(
     *,
     name: str = "client",
     role: Role = Role.SUBSCRIBER,
-    token: str = "",
+    token: str | None = None,
+    tls: ClientTls | None = None,
     reconnect: bool = True,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     silence_timeout_s: float = SILENCE_TIMEOUT_S,
@@ -75,7 +78,10 @@ def connect(
     role
         What the connection is for: a feed publishes, a subscriber subscribes.
     token
-        The secret that the sidecar asks for, if it does.
+        The secret that the sidecar asks for, if it does; by default that of the
+        environment, see `default_token`.
+    tls
+        How to know the sidecar, where its address is TCP with TLS.
     reconnect
         Whether to dial again when the connection is lost.
     connect_timeout_s
@@ -92,7 +98,8 @@ def connect(
     Raises
     ------
     ConfigError
-        When the address or the name cannot be one.
+        When the address or the name cannot be one, TLS is asked for over a Unix
+        socket, or a file of the token or of TLS cannot be used.
     """
     if address is None:
         address = default_address()
@@ -101,9 +108,15 @@ def connect(
     if not 0 < len(name) <= MAX_NAME_LENGTH:
         reason = f"must have 1 to {MAX_NAME_LENGTH} characters, had {len(name)}"
         raise ConfigError([("name", reason)])
+    if tls is not None:
+        if address.path is not None:
+            raise ConfigError([("tls", "is for a tcp:// address only")])
+        tls.context()  # whatever is wrong with its files is known now
+    token = default_token() if token is None else token
     return BetaClient(
         address,
         Hello(role=role, name=name, token=token),
+        tls=tls,
         reconnect=reconnect,
         connect_timeout_s=connect_timeout_s,
         silence_timeout_s=silence_timeout_s,
@@ -123,6 +136,7 @@ class BetaClient:
         address: Address,
         hello: Hello,
         *,
+        tls: ClientTls | None = None,
         reconnect: bool,
         connect_timeout_s: float,
         silence_timeout_s: float,
@@ -144,6 +158,7 @@ class BetaClient:
         self._link = Link(
             address,
             hello,
+            tls=tls,
             reconnect=reconnect,
             connect_timeout_s=connect_timeout_s,
             silence_timeout_s=silence_timeout_s,

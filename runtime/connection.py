@@ -26,6 +26,7 @@ from ..messages import (
 )
 from .address import Address
 from .framing import FrameReader, frame
+from .tls import ClientTls
 
 
 class ClientConnection(asyncio.Protocol):
@@ -100,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
             for payload in self._reader.feed(data):
                 for message in decode_payload(payload):
                     receive(message, now_s)
+            self._reader.check()
         except (BetaFactoryError, ConnectionError) as error:
             self.abort(error)
 
@@ -171,7 +173,9 @@ class ClientConnection(asyncio.Protocol):
 
 
 async def dial(
-    address: Address, make_connection: Callable[[], ClientConnection]
+    address: Address,
+    make_connection: Callable[[], ClientConnection],
+    tls: ClientTls | None = None,
 ) -> ClientConnection:
     """Connect and wait for the sidecar's `Hello`.
 
@@ -193,7 +197,11 @@ async def dial(
         _, connection = await loop.create_unix_connection(make_connection, address.path)
     else:
         _, connection = await loop.create_connection(
-            make_connection, address.host, address.port
+            make_connection,
+            address.host,
+            address.port,
+            ssl=tls.context() if tls else None,
+            server_hostname=(tls.server_name or address.host) if tls else None,
         )
     try:
         await connection.welcomed

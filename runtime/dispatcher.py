@@ -46,6 +46,19 @@ class Dispatcher:
         if cell.state is CellState.LIVE and not self.ready:
             cell.invoke(message)
             return None
+        return self.post(cell, message)
+
+    def post(self, cell: ActorCell, message: Message) -> Message | None:
+        """Queue a message that an actor sent; return the one that was given up for it.
+
+        Never on the spot: an actor that answers itself, or two that answer each other,
+        take one message a step and leave the rest of the turn to others.
+
+        Raises
+        ------
+        ActorDeadError, MailboxFullError
+            As `tell` raises them.
+        """
         given_up = cell.put(message)
         if given_up is None and cell.state is CellState.LIVE:
             self.ready.append(cell)
@@ -55,10 +68,10 @@ class Dispatcher:
         """Queue what waited while the actor could not take it."""
         self.ready.extend([cell] * len(cell.mailbox))
 
-    def run(self) -> bool:
+    def run(self, budget: int | None = None) -> bool:
         """Handle queued messages up to the budget; return whether some are left."""
         ready = self.ready
-        for _ in range(min(self.turn_budget, len(ready))):
+        for _ in range(min(budget or self.turn_budget, len(ready))):
             cell = ready.popleft()
             # It may have failed since it was queued; `resume` queues it again.
             if cell.state is CellState.LIVE:

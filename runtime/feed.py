@@ -11,6 +11,7 @@ from .client import connect
 from .clock import LiveClock
 from .observations import Observation
 from .pacing import Pace
+from .tls import ClientTls
 
 
 class FeedSummary(NamedTuple):
@@ -27,6 +28,8 @@ async def feed(
     address: str,
     *,
     name: str = "feed",
+    token: str | None = None,
+    tls: ClientTls | None = None,
     speed: float = 1.0,
     on_bar: Callable[[int], None] | None = None,
 ) -> FeedSummary:
@@ -36,8 +39,8 @@ async def feed(
     ----------
     bars
         Pairs of (stamp, messages), oldest first.
-    address
-        The sidecar's.
+    address, token, tls
+        As for `connect`.
     speed
         Multiple of real time; 0 = as fast as the sidecar takes it.
     on_bar
@@ -47,11 +50,15 @@ async def feed(
     ------
     FeedDisconnectedError
         When the sidecar cannot be reached, at first or again.
+    RejectedError
+        When it does not let us in, or refuses what we send.
     """
     clock = LiveClock()
     started = clock.monotonic()
     n_bars = 0
-    async with connect(address, name=name, role=Role.FEED) as client:
+    async with connect(
+        address, name=name, role=Role.FEED, token=token, tls=tls
+    ) as client:
         pace = Pace(clock, speed)
         for ts_event, messages in bars:
             wait_s = pace.wait_s(ts_event)
@@ -75,12 +82,22 @@ def run_feed(
     address: str,
     *,
     name: str = "feed",
+    token: str | None = None,
+    tls: ClientTls | None = None,
     speed: float = 1.0,
     on_bar: Callable[[int], None] | None = None,
 ) -> FeedSummary:
     """Run `feed` in its own event loop."""
 
     async def main() -> FeedSummary:
-        return await feed(bars, address, name=name, speed=speed, on_bar=on_bar)
+        return await feed(
+            bars,
+            address,
+            name=name,
+            token=token,
+            tls=tls,
+            speed=speed,
+            on_bar=on_bar,
+        )
 
     return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})

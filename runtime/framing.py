@@ -2,7 +2,8 @@
 
 Rule: no I/O. Bytes are fed in as they arrive, payloads come out when they are whole.
 The announced length is checked before a byte of the payload is kept, so a peer cannot
-make us hold more than ``max_frame_bytes`` by announcing it.
+make us hold more than ``max_frame_bytes`` by announcing it. What was whole before such
+a header comes out all the same: first the payloads are taken, then `check` is called.
 """
 
 import struct
@@ -32,11 +33,13 @@ class FrameReader:
     Parameters
     ----------
     max_frame_bytes
-        Longest payload that is accepted.
+        Longest payload that is accepted. It may be raised later: the next `feed`, of
+        no bytes even, then goes on where a longer one had stopped it.
     """
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         self.max_frame_bytes = max_frame_bytes
+        self._announced = 0
         self._parts: list[bytes] = []
         self._n_held = 0
         self._n_wanted = HEADER_BYTES
@@ -49,12 +52,12 @@ class FrameReader:
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream and return the payloads they complete.
 
-        Raises
-        ------
-        FrameTooLargeError
-            When a header announces more than ``max_frame_bytes``. The stream cannot be
-            read on after that.
+        A header that announces more than ``max_frame_bytes`` ends the stream: `check`
+        says so, and what is fed after it is not kept.
         """
+        if self._announced > self.max_frame_bytes:
+            return []
+        self._announced = 0
         if self._n_held:
             self._parts.append(data)
             self._n_held += len(data)
@@ -74,7 +77,8 @@ class FrameReader:
         while at <= last_header:
             (length,) = _unpack_length(data, at)
             if length > limit:
-                raise FrameTooLargeError(length, limit)
+                self._announced = length
+                break
             start = at + HEADER_BYTES
             end = start + length
             if end > n_bytes:
@@ -87,3 +91,14 @@ class FrameReader:
             self._n_held = n_bytes - at
             self._n_wanted = wanted
         return payloads
+
+    def check(self) -> None:
+        """Raise where the stream cannot be read on.
+
+        Raises
+        ------
+        FrameTooLargeError
+            When a header has announced more than ``max_frame_bytes``.
+        """
+        if self._announced > self.max_frame_bytes:
+            raise FrameTooLargeError(self._announced, self.max_frame_bytes)

@@ -23,6 +23,7 @@ from ..messages import (
 from .address import Address
 from .connection import ClientConnection, dial
 from .framing import frame
+from .tls import ClientTls
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ class Link:
 
     Parameters
     ----------
-    address, hello
-        Where to connect, and what to say first.
+    address, hello, tls
+        Where to connect, what to say first, and how to know who answers.
     reconnect, connect_timeout_s, silence_timeout_s, backoff, clock
         As for `client.connect`.
     receive
@@ -116,6 +117,7 @@ class Link:
         address: Address,
         hello: Hello,
         *,
+        tls: ClientTls | None,
         reconnect: bool,
         connect_timeout_s: float,
         silence_timeout_s: float,
@@ -131,6 +133,7 @@ class Link:
         self.error: Exception | None = None
         """Why it ended; ``None`` = in order."""
         self._hello = hello
+        self._tls = tls
         self._reconnect = reconnect
         self._connect_timeout_s = connect_timeout_s
         self._silence_timeout_s = silence_timeout_s
@@ -309,6 +312,7 @@ class Link:
                 on_writable=self.wake,
                 clock=self._clock,
             ),
+            self._tls,
         )
 
     def _adopt(self, connection: ClientConnection) -> None:

@@ -8,9 +8,13 @@ mailbox.
 
 import enum
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from ..messages import MailboxFullError, Message, ReturnObserved
+from ..messages import COMMAND_TYPES, MailboxFullError, Message, ReturnObserved
+
+MAX_CONTROL: Final = 1024
+"""Control messages that may wait for one actor, whatever its capacity for data: an
+operator sends a few, and a program that sends more is to be told."""
 
 
 class OverflowPolicy(enum.StrEnum):
@@ -79,13 +83,17 @@ class Mailbox:
         return len(self._control) + len(self._data)
 
     def put(self, message: Message) -> Message | None:
-        """Append a data message; return the one that was given up for it, if any.
+        """Append a message; return the one that was given up for it, if any.
 
         Raises
         ------
         MailboxFullError
-            When the mailbox is full and its policy is `block`.
+            When the mailbox is full and its policy is `block`, or the message is a
+            command: none of those is given up.
         """
+        if isinstance(message, COMMAND_TYPES):
+            self.put_control(message)
+            return None
         if len(self._data) < self.capacity:
             self._append(message)
             return None
@@ -114,7 +122,15 @@ class Mailbox:
             raise MailboxFullError(self._actor, self.capacity)
 
     def put_control(self, message: Message) -> None:
-        """Append a control message: it passes before all data."""
+        """Append a control message: it passes before all data.
+
+        Raises
+        ------
+        MailboxFullError
+            When `MAX_CONTROL` of them wait already.
+        """
+        if len(self._control) >= MAX_CONTROL:
+            raise MailboxFullError(self._actor, MAX_CONTROL)
         self._control.append(message)
         self._n_received += 1
 

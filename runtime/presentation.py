@@ -99,12 +99,14 @@ def beta_table(updates: Iterable[BetaUpdated], title: str) -> Table:
 def system_lines(statistics: SystemStatistics) -> list[str]:
     """Return what a system did, one fact a line."""
     dropped = ", ".join(f"{reason} {n:,}" for reason, n in statistics.dropped.items())
+    failures = f"{statistics.n_failures:,} failures"
+    quarantined = f"{statistics.n_quarantined:,} quarantined"
     return [
         f"bars      {statistics.n_bars:,}",
         f"pairs     {statistics.n_pairs:,}",
         f"updates   {statistics.n_updates:,}",
         f"dropped   {dropped or 'none'}",
-        f"restarts  {statistics.n_restarts:,}",
+        f"restarts  {statistics.n_restarts:,} after {failures}, {quarantined}",
         f"dead      {statistics.n_dead_letters:,} letters",
     ]
 

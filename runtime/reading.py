@@ -24,7 +24,7 @@ from msgspec import inspect, structs
 
 from ..actors import Factor, MarketBetaConfig
 from ..messages import ConfigError
-from ..messages.fields import Name
+from ..messages.fields import MAX_SYMBOLS, Name
 
 Table = dict[str, Any]
 
@@ -160,6 +160,10 @@ class Reader:
         items = cast("list[object]", raw)
         if not items:
             self.report("symbols", "must name at least one symbol")
+        if len(items) > MAX_SYMBOLS:
+            reason = f"must be at most {MAX_SYMBOLS} names, was {len(items)}"
+            self.report("symbols", reason)
+            return ()
         symbols: dict[str, None] = {}
         for position, item in enumerate(items):
             path = f"symbols[{position}]"
@@ -255,6 +259,8 @@ def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> 
                     return f"must be {words} {limit}, was {was}"
         case inspect.StrType() if not isinstance(raw, str):
             return f"must be a string, was {was}"
+        case inspect.StrType(pattern=str()):  # not repeated: it may be the secret
+            return "must be the name of a variable"
         case inspect.StrType() if not raw:
             return "must not be empty"
         case inspect.StrType(max_length=limit) if isinstance(raw, str) and limit:

@@ -1,53 +1,30 @@
-"""The sidecar's socket: feeds in, subscribers out.
+"""All connections of a sidecar: how many there may be, and what they are all sent.
 
-Rule: a connection can hurt nobody but itself. What it sends is checked before it is
-used; what is wrong is answered with `Rejected` and the connection closes; an error
-that nobody foresaw closes the connection that caused it and is logged.
-
-Theory of operation
--------------------
-One turn of the loop is one read: decode all its frames, let the system take each
-message, end the turn (one commit), and write each outbox once. Nothing is scheduled in
-between, so the update of a return leaves in the turn in which the return came.
+Rule: what one connection does is its own affair (`runtime.peer`); here is only what
+concerns several of them. One that fails while a turn is handed to it is closed, and
+the others get the turn.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
 
 from ..actors import BetaColumns, BetaRows
-from ..actors.tables import SymbolTables
-from ..messages import (
-    OBSERVATION_TYPES,
-    WIRE_VERSION,
-    Acknowledged,
-    FrameTooLargeError,
-    Goodbye,
-    Heartbeat,
-    Hello,
-    InvalidTopicError,
-    MalformedMessageError,
-    Message,
-    Rejected,
-    RejectReason,
-    Role,
-    SlowSubscriberError,
-    Subscribe,
-    SymbolsDeclared,
-    Unsubscribe,
-    WireVersionError,
-    decode_payloads,
-)
-from .framing import DEFAULT_MAX_FRAME_BYTES, FrameReader
-from .subscriber import EncodedUpdates, Subscriber
+from ..messages import Heartbeat, RejectReason
+from .access import ANYBODY, Access
+from .framing import DEFAULT_MAX_FRAME_BYTES
+from .operations import Operations
+from .peer import Connection
+from .subscriber import EncodedUpdates
 from .system import System
 
 logger = logging.getLogger(__name__)
 
-ABORT_AFTER_S = 5.0
-"""A peer gets this long to read our last word before its connection is aborted."""
+MAX_UNGREETED: Final = 512
+"""Connections that have not said who they are. One more and the oldest of them goes:
+an honest peer greets within milliseconds, so a flood pushes out only itself."""
 
 
 class Server:
@@ -60,8 +37,10 @@ class Server:
     instance
         Name of this run of the sidecar: a client that reconnects and finds another
         name knows that the sequence numbers started anew.
-    max_frame_bytes, outbox_high_water_bytes, hello_timeout_s
-        See `runtime.config.ServerConfig`.
+    access
+        Who may connect; anybody who can open the socket by default.
+    max_connections, max_subscriptions, max_frame_bytes, outbox_high_water_bytes
+        See `runtime.config.ServerConfig`, as for the rest.
     """
 
     def __init__(
@@ -69,23 +48,33 @@ class Server:
         system: System,
         *,
         instance: str,
+        access: Access | None = None,
+        max_connections: int = 1024,
+        max_subscriptions: int = 1024,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         outbox_high_water_bytes: int = 1024 * 1024,
         hello_timeout_s: float = 5.0,
+        linger_timeout_s: float = 60.0,
     ) -> None:
         self.system = system
         self.instance = instance
+        self.access = access or Access([ANYBODY])
+        self.max_connections = max_connections
+        self.max_subscriptions = max_subscriptions
         self.max_frame_bytes = max_frame_bytes
         self.outbox_high_water_bytes = outbox_high_water_bytes
         self.hello_timeout_s = hello_timeout_s
+        self.linger_timeout_s = linger_timeout_s
+        self.operations = Operations(system)
         self.connections: set[Connection] = set()
         self.goodbye: str | None = None
         """Why no more will come; ``None`` while the sidecar serves."""
+        self._ungreeted: dict[Connection, None] = {}  # oldest first
         self._left = asyncio.Event()
         self._n_conflated_left = 0
         self.n_accepted = 0
         """Connections accepted so far."""
-        self.n_rejected = 0
+        self.rejected: Counter[RejectReason] = Counter()
         """Connections closed because of what they sent, or because they were slow."""
         self.n_frames = 0
         """Frames received so far."""
@@ -96,31 +85,59 @@ class Server:
         here = sum(connection.n_conflated for connection in self.connections)
         return self._n_conflated_left + here
 
+    @property
+    def n_rejected(self) -> int:
+        """Connections closed for any reason but good order so far."""
+        return self.rejected.total()
+
+    @property
+    def n_outbox_bytes(self) -> int:
+        """Bytes that wait for peers to read them."""
+        return sum(connection.n_outbox_bytes for connection in self.connections)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more peers may greet."""
+        return len(self.connections) - len(self._ungreeted) >= self.max_connections
+
     async def emptied(self) -> None:
         """Wait until no connection is left."""
         while self.connections:
             self._left.clear()
             await self._left.wait()
 
-    def publish(self, turn: list[BetaColumns | BetaRows]) -> None:
-        """Queue a turn's updates for every subscriber, and write each outbox once."""
-        factors = [publisher.factor for publisher in self.system.factory.publishers]
-        encoded = [EncodedUpdates(u, factors.index(u.factor)) for u in turn]
-        for connection in tuple(self.connections):
-            connection.publish(encoded)
+    def accepted(self, connection: Connection) -> None:
+        """Take in a connection that has not said who it is."""
+        self.connections.add(connection)
+        self.n_accepted += 1
+        self._ungreeted[connection] = None
+        if len(self._ungreeted) > MAX_UNGREETED:
+            oldest = next(iter(self._ungreeted))
+            del self._ungreeted[oldest]
+            oldest.evict(f"more than {MAX_UNGREETED} connections have not said Hello")
 
-    def forget(self, connection: "Connection") -> None:
+    def greeted(self, connection: Connection) -> None:
+        """Count a connection among those that may stay."""
+        self._ungreeted.pop(connection, None)
+
+    def forget(self, connection: Connection) -> None:
         """Drop a connection that has ended."""
+        self._ungreeted.pop(connection, None)
         if connection in self.connections:
             self.connections.remove(connection)
             self._n_conflated_left += connection.n_conflated
         self._left.set()
 
+    def publish(self, turn: list[BetaColumns | BetaRows]) -> None:
+        """Queue a turn's updates for every subscriber, and write each outbox once."""
+        factors = [publisher.factor for publisher in self.system.factory.publishers]
+        encoded = [EncodedUpdates(u, factors.index(u.factor)) for u in turn]
+        self._each(lambda connection: connection.publish(encoded))
+
     def heartbeat(self, now_ns: int) -> None:
         """Send every peer a sign of life."""
         message = Heartbeat(ts_init=now_ns)
-        for connection in tuple(self.connections):
-            connection.heartbeat(message)
+        self._each(lambda connection: connection.heartbeat(message))
 
     def say_goodbye(self, reason: str) -> None:
         """Tell every peer that no more will come, and close once it has been sent.
@@ -128,345 +145,13 @@ class Server:
         A peer that was accepted and connects only now is told first thing.
         """
         self.goodbye = reason
+        self._each(lambda connection: connection.say_goodbye(reason))
+
+    def _each(self, act: Callable[[Connection], None]) -> None:
         for connection in tuple(self.connections):
-            connection.say_goodbye(reason)
-
-
-class _Ended(Exception):  # noqa: N818 - a Goodbye is no error
-    # Leaves the loop over a peer's messages: it has ended with this one.
-    def __init__(self, reason: RejectReason | None = None, detail: str = "") -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-class Connection(asyncio.Protocol):
-    """One peer, from its `Hello` to its end.
-
-    Parameters
-    ----------
-    server
-        The server that accepted it.
-    loop
-        For the time limit on its `Hello`.
-    """
-
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        self._server = server
-        self._system = server.system
-        self._loop = loop
-        self._reader = FrameReader(server.max_frame_bytes)
-        self._tables = SymbolTables(server.system.factory.row_of)
-        self._hello: Hello | None = None
-        self._hello_timer: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
-        self._subscriber: Subscriber | None = None
-        self._abort_timer: asyncio.TimerHandle | None = None
-        self._is_over = False
-        self._held: deque[Message] = deque()
-        self._waits_for_room = False
-        self._last_seq = 0
-        self._acknowledged = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give the peer a limited time to say who it is."""
-        # uvloop's transports have its methods but not its type
-        stream = cast("asyncio.Transport", transport)
-        self._transport = stream
-        self._subscriber = Subscriber(
-            "anonymous",
-            stream,
-            self._system.factory.publishers,
-            self._server.outbox_high_water_bytes,
-        )
-        self._server.connections.add(self)
-        self._server.n_accepted += 1
-        self._hello_timer = self._loop.call_later(
-            self._server.hello_timeout_s,
-            self._reject,
-            RejectReason.UNEXPECTED,
-            "no Hello came in time",
-        )
-        if self._server.goodbye is not None:
-            self.say_goodbye(self._server.goodbye)
-
-    def data_received(self, data: bytes) -> None:
-        """Run one turn on what was read."""
-        if self._is_over:
-            return  # read only so that the peer gets to our last word
-        self._finish_turn(self._end_of(lambda: self._take_data(data)))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the peer."""
-        for timer in (self._hello_timer, self._abort_timer):
-            if timer is not None:
-                timer.cancel()
-        self._server.forget(self)
-        self._transport = None
-        if exc is not None:
-            logger.info("connection.lost peer=%s error=%r", self._name, exc)
-
-    def pause_writing(self) -> None:
-        """Conflate or cut a peer that reads more slowly than it is sent to."""
-        if self._subscriber is None or not self._is_open:
-            return
-        try:
-            self._subscriber.pause()
-        except SlowSubscriberError as error:
-            logger.warning("subscriber.cut peer=%s error=%s", self._name, error)
-            self._server.n_rejected += 1
-            self._close()
-            return
-        logger.warning("subscriber.slow peer=%s policy=conflate", self._name)
-
-    def resume_writing(self) -> None:
-        """Go on with a peer that has caught up."""
-        if self._subscriber is not None and self._is_open:
-            before = self._subscriber.n_conflated
-            self._subscriber.resume()
-            self._acknowledge()
-            self._subscriber.flush()
-            logger.info(
-                "subscriber.caught_up peer=%s conflated=%d",
-                self._name,
-                self._subscriber.n_conflated - before,
-            )
-            self._loop.call_soon(self._take_held)
-
-    def publish(self, turn: Sequence[EncodedUpdates]) -> None:
-        """Queue and write a turn's updates."""
-        if self._subscriber is not None and self._is_open:
-            self._subscriber.publish(turn)
-            self._subscriber.flush()
-
-    def heartbeat(self, message: Heartbeat) -> None:
-        """Write a sign of life; a slow peer is sent nothing more."""
-        subscriber = self._subscriber
-        if subscriber is None or not self._hello or not self._is_open:
-            return
-        if not subscriber.is_slow:
-            subscriber.send(message)
-            subscriber.flush()
-
-    def say_goodbye(self, reason: str) -> None:
-        """Write `Goodbye` and close once everything before it has been read."""
-        if self._subscriber is not None and self._is_open:
-            if self._subscriber.is_slow:
-                self._subscriber.resume()  # what it missed, for there is no later
-            self._acknowledge()
-            self._write_last(Goodbye(reason=reason))
-            # How long it may take to read that is for whoever shuts down to say.
-            if self._transport is not None:
-                self._transport.close()
-
-    def abort(self) -> None:
-        """Close at once, whatever has not been read."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether its outbox is above the high-water mark."""
-        return self._subscriber is not None and self._subscriber.is_slow
-
-    @property
-    def n_conflated(self) -> int:
-        """Updates folded for this peer so far."""
-        return self._subscriber.n_conflated if self._subscriber is not None else 0
-
-    @property
-    def _name(self) -> str:
-        return self._hello.name if self._hello else "anonymous"
-
-    @property
-    def _is_open(self) -> bool:
-        transport = self._transport
-        return (
-            transport is not None and not self._is_over and not transport.is_closing()
-        )
-
-    def _take_data(self, data: bytes) -> None:
-        messages: list[Message] = []
-        try:
-            payloads = self._reader.feed(data)
-            self._server.n_frames += len(payloads)
-            decode_payloads(payloads, messages)
-        finally:
-            # What stands before a malformed frame is as good as ever.
-            self._take_all(messages)
-
-    def _end_of(self, step: Callable[[], None]) -> _Ended | None:
-        # How this connection ends with a step on its own input, if it does.
-        try:
-            step()
-        except _Ended as end:
-            return end
-        except FrameTooLargeError as error:
-            return _Ended(RejectReason.TOO_LARGE, str(error))
-        except MalformedMessageError as error:
-            return _Ended(RejectReason.MALFORMED, str(error))
-        except WireVersionError as error:
-            return _Ended(RejectReason.VERSION, str(error))
-        except Exception:
-            # The last line of defence: a fault in our own code on one peer's input
-            # must not reach the loop, which would take every other peer down with it.
-            logger.exception("connection.failed peer=%s", self._name)
-            return _Ended(RejectReason.UNEXPECTED, "internal error, see the log")
-        return None
-
-    def _finish_turn(self, end: _Ended | None) -> None:
-        # What came before the end counts, and is acknowledged before it.
-        end = self._end_of(self._end_turn) or end
-        if end is None:
-            return
-        if end.reason is None:
-            self._close()
-        else:
-            self._reject(end.reason, end.detail)
-
-    def _take_all(self, messages: Sequence[Message]) -> None:
-        # Whole runs of observations stay in this loop; the rest is rare.
-        if self._held:
-            self._held.extend(messages)
-            return
-        position = 0
-        while position < len(messages):
-            if self._hello:
-                first = position
-                position = self._system.take_all(messages, self._tables, first)
-                if position > first:
-                    last = messages[position - 1]
-                    if isinstance(last, OBSERVATION_TYPES):
-                        self._last_seq = last.seq or self._last_seq
-                    continue
-                if self._must_wait(messages[position]):
-                    self._hold(messages[position:])
-                    return
-            self._take_control(messages[position])
-            position += 1
-
-    def _must_wait(self, message: Message) -> bool:
-        # For a blocking mailbox to have room; or for a slow peer to read its snapshots,
-        # before the next one of them makes its outbox longer.
-        if isinstance(message, OBSERVATION_TYPES):
-            return True
-        return self.is_slow and type(message) is Subscribe
-
-    def _hold(self, messages: Sequence[Message]) -> None:
-        # Read nothing more until these are taken.
-        if not self._is_open or self._transport is None:
-            return
-        self._held.extend(messages)
-        self._transport.pause_reading()
-        if not self._waits_for_room:
-            self._waits_for_room = True
-            self._system.when_room(self._room_made)
-
-    def _room_made(self) -> None:
-        self._waits_for_room = False
-        self._take_held()
-
-    def _take_held(self) -> None:
-        if not self._held or not self._is_open or self._transport is None:
-            return
-        messages, self._held = list(self._held), deque()
-        end = self._end_of(lambda: self._take_all(messages))
-        if len(self._held) == len(messages):
-            return
-        if not self._held:
-            self._transport.resume_reading()
-        # Soon, not now: a turn is just ending.
-        self._loop.call_soon(self._finish_turn, end)
-
-    def _take_control(self, message: Message) -> None:
-        subscriber = self._subscriber
-        if subscriber is None or not self._is_open:
-            return
-        if self._hello is None:
-            self._greet(message)
-        elif type(message) is Subscribe:
-            self._system.end_turn()  # the snapshot includes all that came before
             try:
-                subscriber.subscribe(message)
-            except InvalidTopicError as error:
-                subscriber.send(
-                    Rejected(
-                        reason=RejectReason.INVALID_TOPIC,
-                        detail=str(error),
-                        subscription=message.subscription,
-                    )
-                )
-            subscriber.flush()  # so that it is known whether it is slow
-        elif type(message) is Unsubscribe:
-            subscriber.unsubscribe(message.subscription)
-        elif type(message) is SymbolsDeclared:
-            self._system.take(message, self._tables)
-        elif type(message) is Goodbye:
-            raise _Ended
-        elif type(message) is not Heartbeat:
-            detail = f"a sidecar takes no {type(message).__name__}"
-            raise _Ended(RejectReason.UNEXPECTED, detail)
-
-    def _greet(self, message: Message) -> None:
-        if type(message) is not Hello:
-            detail = f"the first message must be Hello, was {type(message).__name__}"
-            raise _Ended(RejectReason.UNEXPECTED, detail)
-        if message.version != WIRE_VERSION:
-            raise WireVersionError(message.version, WIRE_VERSION)
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
-        self._hello = message
-        if self._subscriber is not None:
-            self._subscriber.name = message.name
-            self._subscriber.send(Hello(role=Role.SIDECAR, name=self._server.instance))
-
-    def _end_turn(self) -> None:
-        self._system.end_turn()
-        self._acknowledge()
-        if self._subscriber is not None and self._is_open:
-            self._subscriber.flush()
-
-    def _acknowledge(self) -> None:
-        # Only the newest counts, so that a slow peer can be told later.
-        subscriber = self._subscriber
-        if subscriber is None or subscriber.is_slow:
-            return
-        if self._last_seq > self._acknowledged:
-            self._acknowledged = self._last_seq
-            subscriber.send(Acknowledged(seq=self._last_seq))
-
-    def _reject(self, reason: RejectReason, detail: str) -> None:
-        if not self._is_open:
-            return
-        logger.warning(
-            "connection.rejected peer=%s reason=%s detail=%s",
-            self._name,
-            reason,
-            detail,
-        )
-        self._server.n_rejected += 1
-        self._write_last(Rejected(reason=reason, detail=detail[:1024]))
-        # A peer that is still writing when we close sees its write fail, and never
-        # reads why: let it write, and close when it does.
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.write_eof()
-            transport.resume_reading()
-            self._abort_later(transport)
-
-    def _write_last(self, message: Message) -> None:
-        # However slowly it is read: from here on that does not matter.
-        self._is_over = True
-        if self._subscriber is not None:
-            self._subscriber.send(message)
-            self._subscriber.flush()
-
-    def _close(self) -> None:
-        self._is_over = True
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.close()
-            self._abort_later(transport)
-
-    def _abort_later(self, transport: asyncio.Transport) -> None:
-        self._abort_timer = self._loop.call_later(ABORT_AFTER_S, transport.abort)
+                act(connection)
+            except Exception:
+                # A fault of ours with one peer must not cost the next one its turn.
+                logger.exception("connection.failed peer=%s", connection.name)
+                connection.abort()

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import stat
 from collections import Counter
 from collections.abc import Callable
@@ -22,13 +23,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
-from ..messages import AddressInUseError, ConfigError
-from .address import Address
+from ..messages import AddressInUseError, ConfigError, RejectReason
+from .access import access_of
+from .address import Address, is_loopback
 from .clock import Clock, LiveClock
 from .config import BoardConfig, SidecarConfig
 from .memory import keep_freed_memory
-from .server import Connection, Server
+from .peer import Connection
+from .server import Server
 from .system import System, SystemStatistics
+from .tls import server_context
 
 if TYPE_CHECKING:
     from .board_writer import BoardWriter
@@ -40,6 +44,10 @@ SOCKET_MODE = 0o600
 
 BACKLOG = 128
 """Connections that may wait to be accepted: strategies that start together."""
+
+
+ACTORS_SHARE = 0.5
+"""Part of the time for a shutdown that actors may take; the rest is for readers."""
 
 
 class SidecarSummary(NamedTuple):
@@ -59,6 +67,7 @@ async def serve(
     *,
     clock: Clock | None = None,
     on_listening: Callable[[Address], None] | None = None,
+    on_updates: Callable[[list[BetaColumns | BetaRows]], None] | None = None,
 ) -> SidecarSummary:
     """Run a sidecar until ``stop`` is set, then drain it.
 
@@ -72,14 +81,21 @@ async def serve(
         The machine's by default.
     on_listening
         Called once, when peers can connect, with the address that they can use.
+    on_updates
+        Called with what each turn computed: a subscriber in this process. What it
+        raises is logged and counted, and reaches nobody else.
 
     Raises
     ------
     AddressInUseError
         When another live sidecar listens at the address.
+    ConfigError
+        When a file that the configuration names cannot be used.
     """
     clock = clock or LiveClock()
     loop = asyncio.get_running_loop()
+    access = access_of(config.server)
+    tls = server_context(config.server)
     server: Server
     board: BoardWriter | None = None
 
@@ -103,13 +119,19 @@ async def serve(
     server = Server(
         system,
         instance=secrets.token_hex(8),
+        access=access,
+        max_connections=config.server.max_connections,
+        max_subscriptions=config.server.max_subscriptions,
         max_frame_bytes=config.server.max_frame_bytes,
         outbox_high_water_bytes=config.server.outbox_high_water_bytes,
         hello_timeout_s=config.server.hello_timeout_s,
+        linger_timeout_s=config.server.linger_timeout_s,
     )
+    if on_updates is not None:
+        system.listeners.add(on_updates)
     address = Address.parse(config.server.address)
     started = clock.monotonic()
-    listener = await _listen(address, server)
+    listener = await _listen(address, server, tls)
     if address.path is None:  # port 0 lets the system choose one
         port = listener.sockets[0].getsockname()[1]
         address = replace(address, port=port)
@@ -127,14 +149,14 @@ async def serve(
             on_listening(address)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_beat, server, clock, config.server.heartbeat_interval_s)
-            tasks.start_soon(_report, system, config.server.report_interval_s)
             if board is not None:
                 interval_s = config.board.heartbeat_interval_s
                 tasks.start_soon(_beat_board, board, interval_s)
+            tasks.start_soon(_report, system, server, config.server.report_interval_s)
             await stop.wait()
             tasks.cancel_scope.cancel()
     finally:
-        await _drain(listener, server, system, config.server.drain_timeout_s)
+        await _drain(listener, server, system, clock, config.server.drain_timeout_s)
         if board is not None:
             board.close()
         _remove_socket(address)
@@ -181,16 +203,26 @@ def _remove_socket(address: Address) -> None:
         Path(address.path).unlink(missing_ok=True)
 
 
-async def _listen(address: Address, server: Server) -> asyncio.Server:
+async def _listen(
+    address: Address, server: Server, tls: ssl.SSLContext | None
+) -> asyncio.Server:
     loop = asyncio.get_running_loop()
 
     def connect() -> Connection:
         return Connection(server, loop)
 
     if address.path is None:
+        if tls is None and not is_loopback(address.host):
+            logger.warning("sidecar.unencrypted address=%s", address)
         try:
             return await loop.create_server(
-                connect, address.host, address.port, backlog=BACKLOG
+                connect,
+                address.host,
+                address.port,
+                backlog=BACKLOG,
+                ssl=tls,
+                # A handshake is part of saying who one is.
+                ssl_handshake_timeout=server.hello_timeout_s if tls else None,
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -260,9 +292,10 @@ async def _beat_board(board: "BoardWriter", interval_s: float) -> None:
         await anyio.sleep(interval_s)
 
 
-async def _report(system: System, interval_s: float) -> None:
+async def _report(system: System, server: Server, interval_s: float) -> None:
     # Drops are counted where they happen and logged here, once per interval.
     reported: Counter[str] = Counter()
+    rejected: Counter[RejectReason] = Counter()
     while True:
         await anyio.sleep(interval_s)
         dropped = Counter(system.statistics().dropped)
@@ -274,16 +307,34 @@ async def _report(system: System, interval_s: float) -> None:
                 dropped[reason],
             )
         reported = dropped
+        for reason, count in sorted((server.rejected - rejected).items()):
+            logger.warning(
+                "connections.rejected reason=%s count=%d total=%d",
+                reason,
+                count,
+                server.rejected[reason],
+            )
+        rejected = server.rejected.copy()
 
 
 async def _drain(
-    listener: asyncio.Server, server: Server, system: System, timeout_s: float
+    listener: asyncio.Server,
+    server: Server,
+    system: System,
+    clock: Clock,
+    timeout_s: float,
 ) -> None:
-    # Stop accepting, finish what was taken, tell everyone, wait for slow readers.
+    # Stop accepting, finish what was taken, tell everyone, wait for slow readers: all
+    # of it before one deadline, whatever actors and readers do.
+    deadline = clock.monotonic() + timeout_s
     listener.close()
-    system.stop()
+    try:
+        system.stop(timeout_s * ACTORS_SHARE)
+    except Exception:
+        # Whatever went wrong in here, peers are to hear that it is over.
+        logger.exception("sidecar.stop_failed")
     server.say_goodbye("the sidecar shuts down")
-    with anyio.move_on_after(timeout_s, shield=True):
+    with anyio.move_on_after(max(deadline - clock.monotonic(), 0), shield=True):
         await server.emptied()
     for connection in tuple(server.connections):
         connection.abort()

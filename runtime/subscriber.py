@@ -26,18 +26,16 @@ from ..messages import (
     Message,
     Overflow,
     Rejected,
+    RejectedError,
     RejectReason,
     SlowSubscriberError,
     Subscribe,
     Subscribed,
     SymbolsDeclared,
     encode,
-    matches,
 )
-from ..messages.topics import check_pattern
 from .framing import frame
-
-Mask = NDArray[np.bool_]
+from .selection import Mask, select
 
 
 class EncodedUpdates:
@@ -113,6 +111,8 @@ class Subscriber:
         One per factor; their order numbers the symbol tables.
     high_water_bytes
         Bytes in the outbox above which the subscriber counts as slow.
+    max_subscriptions
+        How many it may have at once.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Subscriber:
         transport: asyncio.WriteTransport,
         publishers: Sequence[BetaPublisher],
         high_water_bytes: int,
+        max_subscriptions: int = 1024,
     ) -> None:
         self.name = name
         self.n_conflated = 0
@@ -128,8 +129,9 @@ class Subscriber:
         self._transport = transport
         self._publishers = publishers
         self._high_water_bytes = high_water_bytes
+        self._max_subscriptions = max_subscriptions
         self._parts: list[bytes] = []
-        self._subscriptions: dict[int, tuple[Subscribe, list[Mask]]] = {}
+        self._subscriptions: dict[int, Subscribe] = {}
         self._masks: dict[Encoding, list[Mask]] = {}
         self._declared = False
         self._is_paused = False
@@ -144,7 +146,7 @@ class Subscriber:
     @property
     def overflow(self) -> Overflow:
         """What happens when it is slow: the strictest of its subscriptions."""
-        policies = {subscribe.overflow for subscribe, _ in self._subscriptions.values()}
+        policies = {request.overflow for request in self._subscriptions.values()}
         if Overflow.DISCONNECT in policies:
             return Overflow.DISCONNECT
         return Overflow.CONFLATE
@@ -160,12 +162,14 @@ class Subscriber:
         ------
         InvalidTopicError
             When the pattern is outside the grammar.
+        RejectedError
+            When it has as many subscriptions as it may have.
         """
-        check_pattern(request.pattern)
-        masks = [
-            np.array([matches(request.pattern, topic) for topic in publisher.topics])
-            for publisher in self._publishers
-        ]
+        masks = [select(request.pattern, publisher) for publisher in self._publishers]
+        is_new = request.subscription not in self._subscriptions
+        if is_new and len(self._subscriptions) >= self._max_subscriptions:
+            detail = f"a connection may have {self._max_subscriptions} subscriptions"
+            raise RejectedError(RejectReason.TOO_MANY.value, detail)
         if request.encoding is Encoding.COLUMNS and not self._declared:
             self._declared = True
             for table, publisher in enumerate(self._publishers):
@@ -190,13 +194,16 @@ class Subscriber:
             everything = np.ones(len(columns.symbols), dtype=np.bool_)
             encoded = EncodedUpdates(columns, table)
             self._parts.append(encoded.encoded(request.encoding, everything))
-        self._subscriptions[request.subscription] = (request, masks)
-        self._unite()
+        self._subscriptions[request.subscription] = request
+        if is_new:
+            self._add(request.encoding, masks)
+        else:
+            self._unite()
 
     def unsubscribe(self, subscription: int) -> None:
         """End a subscription; one that does not exist is no error."""
-        self._subscriptions.pop(subscription, None)
-        self._unite()
+        if self._subscriptions.pop(subscription, None) is not None:
+            self._unite()
 
     def publish(self, turn: Sequence[EncodedUpdates]) -> None:
         """Queue what of this turn was subscribed to."""
@@ -252,13 +259,15 @@ class Subscriber:
                     self._parts.append(encoded.encoded(encoding, mask))
         self.flush()
 
-    def _unite(self) -> None:
+    def _add(self, encoding: Encoding, masks: list[Mask]) -> None:
         # Two patterns of one connection that overlap do not send an update twice.
+        united = self._masks.get(encoding)
+        if united is not None:
+            masks = [a | b for a, b in zip(united, masks, strict=True)]
+        self._masks[encoding] = masks
+
+    def _unite(self) -> None:
         self._masks = {}
-        for request, masks in self._subscriptions.values():
-            united = self._masks.get(request.encoding)
-            self._masks[request.encoding] = (
-                masks
-                if united is None
-                else [a | b for a, b in zip(united, masks, strict=True)]
-            )
+        for request in self._subscriptions.values():
+            masks = [select(request.pattern, each) for each in self._publishers]
+            self._add(request.encoding, masks)

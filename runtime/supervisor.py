@@ -45,6 +45,10 @@ class DeadLetter:
     actor: str
     message: Message
     reason: str
+    number: int = 0
+    """Its place among all dead letters, from 1."""
+    buried_ns: int = 0
+    """When, in nanoseconds since the Unix epoch."""
 
 
 class Timer(Protocol):
@@ -85,6 +89,9 @@ class Supervisor:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD_LETTERS)
         self.n_dead_letters = 0
         self.n_restarts = 0
+        self.n_failures = 0
+        self.n_quarantined = 0
+        """Times that an actor was quarantined; some may have been revived."""
         self._clock = clock
         self._call_later = call_later
         self._on_state = on_state
@@ -94,9 +101,10 @@ class Supervisor:
         self._jitter = random.Random(seed)  # noqa: S311
 
     def failed(
-        self, cell: ActorCell, message: Message | None, error: Exception
+        self, cell: ActorCell, message: Message | None, error: BaseException
     ) -> None:
         """Take note of a failure and restart or quarantine the actor."""
+        self.n_failures += 1
         if message is not None:
             self.bury(cell.name, message, f"{type(error).__name__}: {error}")
         now = self._clock.monotonic()
@@ -119,6 +127,8 @@ class Supervisor:
             error,
             len(failures),
             delay,
+            # Of a crash loop the first traceback says all, and the last one is below.
+            exc_info=error if len(failures) == 1 else None,
         )
         self._on_state(cell)
         self._call_later(delay, lambda: self._restart(cell, error))
@@ -133,9 +143,13 @@ class Supervisor:
     def bury(self, actor: str, message: Message, reason: str) -> None:
         """Keep a message that no actor took."""
         self.n_dead_letters += 1
-        self.dead_letters.append(DeadLetter(actor, message, reason))
+        self.dead_letters.append(
+            DeadLetter(
+                actor, message, reason, self.n_dead_letters, self._clock.time_ns()
+            )
+        )
 
-    def _restart(self, cell: ActorCell, error: Exception) -> None:
+    def _restart(self, cell: ActorCell, error: BaseException) -> None:
         if cell.state is not CellState.RESTARTING:
             return
         if cell.restart(error):
@@ -143,7 +157,7 @@ class Supervisor:
             logger.info("actor.restarted actor=%s", cell.name)
             self._on_state(cell)
 
-    def _quarantine(self, cell: ActorCell, error: Exception) -> None:
+    def _quarantine(self, cell: ActorCell, error: BaseException) -> None:
         cell.state = CellState.QUARANTINED
         logger.error(
             "actor.quarantined actor=%s error=%r failures=%d window_s=%g",
@@ -151,7 +165,9 @@ class Supervisor:
             error,
             len(self._failures[cell]),
             self.policy.restart_window_s,
+            exc_info=error,
         )
+        self.n_quarantined += 1
         for message in cell.mailbox.drain():
             self.bury(cell.name, message, "actor quarantined")
         self._on_state(cell)

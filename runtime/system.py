@@ -7,11 +7,13 @@ the same object.
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from math import inf
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from ..actors import Behavior, BetaColumns, BetaFactory, BetaRows, Drop
+from ..actors.cohort import Cohort
 from ..actors.tables import SymbolTables
 from ..messages import (
     OBSERVATION_TYPES,
@@ -30,7 +32,9 @@ from ..messages import (
 )
 from .cell import ActorCell, CellState
 from .clock import Clock
+from .deadline import interrupting
 from .dispatcher import Dispatcher
+from .listeners import Listeners
 from .mailbox import Mailbox, OverflowPolicy
 from .supervisor import RestartPolicy, Supervisor, Timer
 
@@ -45,6 +49,11 @@ _REASON_OF_STATE = {
 MAX_AHEAD_NS = 24 * 3600 * 10**9
 """How far ahead of the clock a benchmark may open a bar. Clocks of feeds are wrong by
 time zones at most; one stamp from the far future would make all that follow late."""
+
+RUNS_BEHAVIOR: Final = frozenset(
+    function.__code__ for function in (ActorCell.invoke, ActorCell.stop)
+)
+"""In what these call, an actor's code may be interrupted."""
 
 _OPENING = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
 
@@ -62,6 +71,12 @@ class SystemStatistics(NamedTuple):
     #: actors restarted
     n_dead_letters: int
     #: messages that no actor took
+    n_failures: int
+    #: errors that left an actor
+    n_quarantined: int
+    #: actors that are quarantined now
+    n_listener_failures: int
+    #: errors that left a callback of this process
     dropped: dict[str, int]
     #: observations not used, by reason
 
@@ -112,8 +127,12 @@ class System:
             on_state=self._on_state,
         )
         self.cells: dict[str, ActorCell] = {}
+        """Every actor's cell, by the actor's kind and name."""
+        self.listeners = Listeners()
+        """Subscribers of this process, called after ``on_updates``."""
         self._call_soon = call_soon
         self._on_updates = on_updates
+        self._silent_benchmarks: set[str] = set()
         self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
         self._every_row = np.ones(len(factory.symbols), dtype=np.bool_)
         self._turn_is_due = False
@@ -144,14 +163,40 @@ class System:
             if cell.state is CellState.LIVE:
                 self.dispatcher.resume(cell)
 
-    def stop(self) -> None:
-        """Finish what is queued, commit it, and stop every actor."""
-        while self.dispatcher.run():
-            pass
-        self.end_turn()
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Finish what is queued, commit it, and stop every actor.
+
+        Parameters
+        ----------
+        timeout_s
+            For all of it. What is queued then goes to the dead letters, and actors end
+            without their ``on_stop``. An actor that does not return is interrupted, in
+            the main thread; see `runtime.deadline`.
+        """
+        if timeout_s is None:
+            self._stop(inf)
+        else:
+            with interrupting(timeout_s, RUNS_BEHAVIOR):
+                self._stop(self._clock.monotonic() + timeout_s)
+
+    def _stop(self, deadline: float) -> None:
+        now = self._clock.monotonic
+        while self.dispatcher.run(1):
+            if now() >= deadline:
+                logger.error(
+                    "system.overdue queued=%d: they go to the dead letters",
+                    self.dispatcher.n_ready,
+                )
+                break
+        self._commit()
+        n_silent = 0
         for cell in self.cells.values():
-            for message in cell.stop():
+            is_late = now() >= deadline
+            n_silent += is_late and cell.state is not CellState.STOPPED
+            for message in cell.stop(quietly=is_late):
                 self._give_up(cell, message, Drop.UNDELIVERABLE, "actor stopped")
+        if n_silent:
+            logger.error("system.overdue actors=%d: ended without on_stop", n_silent)
         self._masked[:] = True
 
     def take_all(
@@ -230,7 +275,8 @@ class System:
                 self._deliver(self.factory.actors[held.symbol], held)
         elif type(message) is SymbolsDeclared:
             table = tables.declare(message)
-            if table.unknown:
+            if table.unknown and not tables.has_named_unknown:
+                tables.has_named_unknown = True  # once per source, however many follow
                 logger.warning(
                     "table.unknown_symbols table=%d count=%d first=%r",
                     message.table,
@@ -268,13 +314,17 @@ class System:
         """Handle what is queued, commit, and hand on what was computed."""
         if self.dispatcher.n_ready and self.dispatcher.run():
             self._end_turn_soon()
-        updates = self.factory.commit()
-        if updates:
-            self._on_updates(updates)
+        self._commit()
         if self._waiting_for_room:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for callback in waiting:
                 callback()
+
+    def _commit(self) -> None:
+        updates = self.factory.commit()
+        if updates:
+            self._on_updates(updates)
+            self.listeners.tell(updates)
 
     def advance_clock(self) -> None:
         """Look at the clock: symbols that are stale by it say so."""
@@ -296,6 +346,11 @@ class System:
             n_updates=sum(publisher.last_seq for publisher in factory.publishers),
             n_restarts=self.supervisor.n_restarts,
             n_dead_letters=self.supervisor.n_dead_letters,
+            n_failures=self.supervisor.n_failures,
+            n_quarantined=sum(
+                cell.state is CellState.QUARANTINED for cell in self.cells.values()
+            ),
+            n_listener_failures=self.listeners.n_failures,
             dropped={str(k): n for k, n in sorted(factory.tally.dropped.items())},
         )
 
@@ -323,10 +378,15 @@ class System:
             self._cell_of_symbol[self.factory.symbols[row]].mailbox.check_room()
         return mailed
 
-    def _deliver(self, behavior: Behavior, message: Message) -> None:
+    def _deliver(
+        self,
+        behavior: Behavior,
+        message: Message,
+        tell: Callable[[ActorCell, Message], Message | None] | None = None,
+    ) -> None:
         cell = self._cell_of[id(behavior)]
         try:
-            given_up = self.dispatcher.tell(cell, message)
+            given_up = (tell or self.dispatcher.tell)(cell, message)
         except ActorDeadError as error:
             self._give_up(cell, message, Drop.UNDELIVERABLE, f"actor {error.state}")
             return
@@ -340,7 +400,7 @@ class System:
         self.supervisor.bury(cell.name, message, reason)
 
     def _on_failure(
-        self, cell: ActorCell, message: Message | None, error: Exception
+        self, cell: ActorCell, message: Message | None, error: BaseException
     ) -> None:
         before = self.supervisor.n_dead_letters
         self.supervisor.failed(cell, message, error)
@@ -351,7 +411,7 @@ class System:
         behavior = self.factory.route(message)
         if behavior is not None:
             try:
-                self._deliver(behavior, message)
+                self._deliver(behavior, message, self.dispatcher.post)
             except MailboxFullError:
                 # The sender cannot wait, and it is not its failure.
                 cell = self._cell_of[id(behavior)]
@@ -361,14 +421,46 @@ class System:
         # What subscribers see of an actor that cannot take messages, and its way back.
         row = self.factory.row_of.get(cell.name)
         if row is not None and cell.behavior is self.factory.actors[cell.name]:
-            is_live = cell.state is CellState.LIVE
-            self._masked[row] = not is_live
+            self._masked[row] = cell.state is not CellState.LIVE
             for cohort in self.factory.cohorts:
-                if is_live:
-                    actor = self.factory.actors[cell.name]
-                    cohort.override(row, actor.status, actor.reason)
-                else:
-                    cohort.override(row, Status.DEGRADED, _REASON_OF_STATE[cell.state])
+                cohort.override(row, *self._standing_of(cohort, row))
+        elif cell.behavior is self.factory.broadcasters.get(cell.name):
+            self._show_broadcaster(cell)
         if cell.state is CellState.LIVE:
             self.dispatcher.resume(cell)
         self._end_turn_soon()
+
+    def _standing_of(self, cohort: Cohort, row: int) -> tuple[Status | None, Reason]:
+        # The row's own trouble comes before that of its benchmark.
+        symbol = self.factory.symbols[row]
+        actor = self.factory.actors[symbol]
+        state = self._cell_of_symbol[symbol].state
+        if state in _REASON_OF_STATE:
+            return Status.DEGRADED, _REASON_OF_STATE[state]
+        if actor.status is not None:
+            return actor.status, actor.reason
+        if cohort.factor.benchmark in self._silent_benchmarks:
+            return Status.DEGRADED, Reason.ACTOR_QUARANTINED
+        return None, Reason.NONE
+
+    def _show_broadcaster(self, cell: ActorCell) -> None:
+        # While it restarts, bars wait in its mailbox and nothing is lost. Quarantined,
+        # it opens none, so that no row would ever become stale: its rows say so.
+        benchmark = cell.name
+        if cell.state is CellState.QUARANTINED:
+            self._silent_benchmarks.add(benchmark)
+            status, reason = Status.DEGRADED, Reason.ACTOR_QUARANTINED
+        elif cell.state is CellState.LIVE and benchmark in self._silent_benchmarks:
+            self._silent_benchmarks.remove(benchmark)
+            status, reason = None, Reason.NONE
+        else:
+            return
+        rows = [
+            row
+            for row, symbol in enumerate(self.factory.symbols)
+            if self._cell_of_symbol[symbol].state is CellState.LIVE
+            and self.factory.actors[symbol].status is None
+        ]
+        for cohort in self.factory.cohorts:
+            if rows and cohort.factor.benchmark == benchmark:
+                cohort.override(np.array(rows), status, reason)

@@ -16,6 +16,7 @@ from ..messages import BetaUpdated, Encoding
 from .client import Subscription, connect
 from .presentation import LINE_HEADER, beta_table, line
 from .replay import Digest
+from .tls import ClientTls
 from .update_files import json_line
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ async def _watch(
     address: str,
     printer: _Printer,
     *,
+    token: str | None,
+    tls: ClientTls | None,
     encoding: Encoding,
     snapshot: bool,
     count: int | None,
@@ -87,7 +90,7 @@ async def _watch(
     digest = Digest()
     subscriptions: list[Subscription] = []
     async with (
-        connect(address, name="subscribe") as client,
+        connect(address, name="subscribe", token=token, tls=tls) as client,
         anyio.create_task_group() as tasks,
     ):
 
@@ -127,6 +130,8 @@ def watch(
     address: str,
     *,
     out: BinaryIO,
+    token: str | None = None,
+    tls: ClientTls | None = None,
     as_json: bool = False,
     console: Console | None = None,
     columns: bool = False,
@@ -139,8 +144,8 @@ def watch(
     ----------
     patterns
         Topic patterns.
-    address
-        The sidecar's.
+    address, token, tls
+        As for `connect`.
     out
         Where lines go.
     as_json
@@ -157,7 +162,7 @@ def watch(
     Raises
     ------
     RejectedError
-        When the sidecar refuses a pattern.
+        When the sidecar does not let us in, or refuses a pattern.
     FeedDisconnectedError
         When the sidecar cannot be reached, at first or again.
     """
@@ -168,6 +173,8 @@ def watch(
             patterns,
             address,
             printer,
+            token=token,
+            tls=tls,
             encoding=Encoding.COLUMNS if columns else Encoding.ROWS,
             snapshot=snapshot,
             count=count,

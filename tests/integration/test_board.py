@@ -11,10 +11,11 @@ import anyio
 import numpy as np
 import pytest
 
-from beta_factory import Board, StaleBoardError, connect
+from beta_factory import Board, Role, StaleBoardError, connect
 from beta_factory.messages import BenchmarkReturnObserved, ReturnObserved
 from beta_factory.runtime.address import Address
-from beta_factory.runtime.config import SidecarConfig, parse_config
+from beta_factory.runtime.config import SidecarConfig
+from beta_factory.runtime.config_reader import parse_config
 from beta_factory.runtime.sidecar import serve
 from testkit import PATIENCE_S, eventually
 
@@ -132,15 +133,19 @@ async def test_a_sidecar_keeps_its_board_while_it_runs(tmp_path: Path) -> None:
         with Board(tmp_path / "board") as board:
             assert board.factors == ("market",)
             assert board.read("AAPL") is None
-            async with connect(config.server.address, name="feed") as client:
+            address = config.server.address
+            async with (
+                connect(address) as client,
+                connect(address, name="feed", role=Role.FEED) as feed,
+            ):
                 updates = client.subscribe("beta.market.AAPL")
                 await updates.wait_joined()
                 for ts_event, market in enumerate([0.01, -0.02, 0.015, 0.005], 1):
                     opening = BenchmarkReturnObserved(
                         benchmark="SPY", ts_event=ts_event, period_return=market
                     )
-                    await client.publish(opening)
-                    await client.publish(
+                    await feed.publish(opening)
+                    await feed.publish(
                         ReturnObserved(
                             symbol="AAPL", ts_event=ts_event, period_return=2 * market
                         )

@@ -15,6 +15,7 @@ from beta_factory import (
     Factor,
     MarketBetaConfig,
     ReturnObserved,
+    Role,
     connect,
 )
 from beta_factory.runtime.config import ServerConfig, SidecarConfig
@@ -54,7 +55,7 @@ def test_the_strategy_of_the_readme_sees_its_betas(
     )
 
     async def feed(stop: anyio.Event) -> None:
-        async with connect(socket) as client:
+        async with connect(socket, role=Role.FEED) as client:
             for ts, (market, asset) in enumerate([(1, 2), (-1, -2), (2, 4)]):
                 await client.publish(
                     [

@@ -37,12 +37,13 @@ from beta_factory.messages import (
     Unsubscribe,
     encode,
 )
-from beta_factory.runtime import server as server_module
+from beta_factory.runtime import peer as peer_module
 from beta_factory.runtime.address import Address
 from beta_factory.runtime.config import ServerConfig, SidecarConfig
 from beta_factory.runtime.framing import frame as framed_payload
 from beta_factory.runtime.mailbox import OverflowPolicy
-from beta_factory.runtime.server import Connection, Server
+from beta_factory.runtime.peer import Connection
+from beta_factory.runtime.server import Server
 from beta_factory.runtime.sidecar import SidecarSummary, serve
 from beta_factory.runtime.supervisor import RestartPolicy
 from strategies import asset, bench, frame, wide_universe
@@ -73,6 +74,7 @@ over_sockets = pytest.mark.anyio
 
 N = len(SYMBOLS)
 WIDE = wide_universe(64)
+TOKEN = "correct-horse-battery-staple"
 
 
 class Feed:
@@ -105,7 +107,7 @@ class Feed:
 
 
 async def feed_of(running: Sidecar) -> Feed:
-    return Feed(await running.connect("feed"))
+    return Feed(await running.connect("feed", Role.FEED))
 
 
 def seqs(updates: list[BetaUpdated]) -> list[int]:
@@ -208,7 +210,9 @@ async def test_what_is_wrong_is_rejected_and_no_neighbour_notices(
         neighbour = await running.subscriber()
         feed = await feed_of(running)
         await feed.bars(1, 2)
-        wrong = await (running.connect("wrong") if greets else running.dial())
+        wrong = await (
+            running.connect("wrong", Role.FEED) if greets else running.dial()
+        )
         await wrong.send_bytes(data)
         (rejected,) = await wrong.rest()
         assert isinstance(rejected, Rejected)
@@ -227,7 +231,7 @@ async def test_a_peer_that_is_still_writing_reads_why_it_was_rejected(
 ) -> None:
     async with sidecar(socket_path, max_frame_bytes=1024) as running:
         neighbour = await running.subscriber()
-        wrong = await running.connect("wrong")
+        wrong = await running.connect("wrong", Role.FEED)
         wrong.writer.write(framed_payload(bytes(8_000_000)) + framed(bench(1, 0.1)))
         (rejected,) = await wrong.rest()
         assert isinstance(rejected, Rejected)
@@ -257,7 +261,7 @@ async def test_a_peer_that_vanishes_inside_a_frame_is_only_gone(
     async with sidecar(socket_path) as running:
         neighbour = await running.subscriber()
         feed = await feed_of(running)
-        vanishing = await running.connect("vanishing")
+        vanishing = await running.connect("vanishing", Role.FEED)
         await vanishing.send_bytes(framed(asset("BAC", 1, 0.1))[:-3])
         await vanishing.close()
         await eventually(lambda: len(running.server.connections) == 2)
@@ -272,7 +276,7 @@ async def test_what_came_before_a_mistake_counts_and_what_follows_does_not(
 ) -> None:
     async with sidecar(socket_path) as running:
         neighbour = await running.subscriber()
-        peer = await running.connect("wrong")
+        peer = await running.connect("wrong", Role.FEED)
         await peer.send(
             bench(1, 0.1),
             asset("AAPL", 1, 0.2, seq=7),
@@ -295,7 +299,7 @@ async def test_a_fault_of_our_own_closes_the_connection_that_met_it(
     async with sidecar(socket_path) as running:
         neighbour = await running.subscriber()
         feed = await feed_of(running)
-        unlucky = await running.connect("unlucky")
+        unlucky = await running.connect("unlucky", Role.FEED)
         take_all = running.system.take_all
         bug = RuntimeError("a bug of ours")
 
@@ -321,7 +325,7 @@ async def test_a_fault_of_our_own_closes_the_connection_that_met_it(
 async def test_a_rejected_peer_that_does_not_read_is_cut_off_in_the_end(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "ABORT_AFTER_S", 0.02)
+    monkeypatch.setattr(peer_module, "ABORT_AFTER_S", 0.02)
     async with sidecar(socket_path, symbols=WIDE) as running:
         deaf = await running.subscriber(limit=512)
         feed = await feed_of(running)
@@ -338,7 +342,9 @@ async def test_byte_by_byte_is_as_good_as_at_once(socket_path: Path) -> None:
     async with sidecar(socket_path) as running:
         subscriber = await running.subscriber()
         slow = await running.dial()
-        data = framed(Hello(name="slow"), *bars_of(1)[0], Heartbeat(ts_init=1))
+        data = framed(
+            Hello(name="slow", role=Role.FEED), *bars_of(1)[0], Heartbeat(ts_init=1)
+        )
         for i in range(len(data)):
             await slow.send_bytes(data[i : i + 1])
             await asyncio.sleep(0)
@@ -364,7 +370,7 @@ async def test_a_frame_may_hold_a_list_of_messages(socket_path: Path) -> None:
         subscriber = await running.subscriber()
         peer = await running.dial()
         bar = bars_of(1)[0]
-        await peer.send_bytes(framed_payload(encode([Hello(), *bar])))
+        await peer.send_bytes(framed_payload(encode([Hello(role=Role.FEED), *bar])))
         assert [u.symbol for u in await subscriber.updates(N)] == list(SYMBOLS)
 
 
@@ -437,7 +443,7 @@ async def test_tables_belong_to_their_connection(socket_path: Path) -> None:
 @over_sockets
 async def test_what_is_taken_is_acknowledged_once_per_turn(socket_path: Path) -> None:
     async with sidecar(socket_path) as running:
-        peer = await running.connect("feed")
+        peer = await running.connect("feed", Role.FEED)
         await peer.send(bench(1, 0.1, ts_init=1), Heartbeat(ts_init=1))
         await peer.send(*(asset("BAC", ts, 0.1, seq=ts) for ts in range(1, 51)))
         messages = await peer.until(lambda m: m == Acknowledged(seq=50))
@@ -525,14 +531,13 @@ def all_updates(messages: list[Message]) -> list[BetaUpdated]:
 
 
 @over_sockets
-async def test_a_snapshot_holds_what_came_before_it_in_the_same_write(
-    socket_path: Path,
-) -> None:
+async def test_a_snapshot_holds_what_was_taken_before_it(socket_path: Path) -> None:
     async with sidecar(socket_path) as running:
-        peer = await running.connect()
+        peer, feed = await running.connect(), await feed_of(running)
         first, second = bars_of(2)
-        await peer.send(*first, Subscribe(subscription=1, pattern="beta.>"), *second)
-        answer = await peer.expect(Subscribed)
+        await feed.send(*first)
+        answer = await peer.subscribe("beta.>")
+        await feed.send(*second)
         assert (answer.n_snapshot, answer.seqs) == (N, {"market": N})
         assert seqs(await peer.updates(2 * N)) == list(range(1, 2 * N + 1))
 
@@ -742,7 +747,7 @@ async def test_a_mistake_that_had_to_wait_ends_its_own_connection(
     ) as running:
         neighbour = await running.subscriber("beta.market.IBM")
         feed = await feed_of(running)
-        wrong = await running.connect("wrong")
+        wrong = await running.connect("wrong", Role.FEED)
         await wrong.send(
             asset("BAC", 99, 0.1),
             asset("BAC", 1, 0.1),
@@ -757,7 +762,7 @@ async def test_a_mistake_that_had_to_wait_ends_its_own_connection(
         assert "table 7 was never declared" in rejected.detail
         await wrong.close()
         # One that makes its mistake while it waits is not waited for.
-        wrong = await running.connect("wrong")
+        wrong = await running.connect("wrong", Role.FEED)
         await wrong.send_bytes(
             framed(asset("BAC", 99, 0.1), *(asset("BAC", ts, 0.1) for ts in (3, 4, 5)))
             + length(2**31)
@@ -778,7 +783,7 @@ async def test_a_mistake_that_had_to_wait_ends_its_own_connection(
 async def test_a_goodbye_closes_after_what_came_before_it(socket_path: Path) -> None:
     async with sidecar(socket_path) as running:
         neighbour = await running.subscriber()
-        leaving = await running.connect("leaving")
+        leaving = await running.connect("leaving", Role.FEED)
         (bar,) = bars_of(1)
         await leaving.send(
             *bar[:-1],
@@ -840,7 +845,9 @@ class Served:
         self.peers: list[Peer] = []
         self.summary: SidecarSummary | None = None
 
-    async def connect(self, *, limit: int = 2**16) -> Peer:
+    async def connect(
+        self, role: Role = Role.SUBSCRIBER, *, limit: int = 2**16, token: str = ""
+    ) -> Peer:
         if self.address.path is None:
             streams = await asyncio.open_connection(
                 self.address.host, self.address.port, limit=limit
@@ -849,7 +856,7 @@ class Served:
             streams = await asyncio.open_unix_connection(self.address.path, limit=limit)
         peer = Peer(*streams)
         self.peers.append(peer)
-        return await peer.greet()
+        return await peer.greet(role=role, token=token)
 
 
 @asynccontextmanager
@@ -887,7 +894,7 @@ async def test_serve_from_the_first_connection_to_the_summary(
     async with served(configured(str(socket_path))) as running:
         subscriber = await running.connect()
         await subscriber.subscribe("beta.>")
-        feed = Feed(await running.connect())
+        feed = Feed(await running.connect(Role.FEED))
         await feed.bars(1, 4)
         assert seqs(await subscriber.updates(4 * N)) == list(range(1, 4 * N + 1))
         running.stop.set()
@@ -953,16 +960,21 @@ async def test_a_folder_that_is_not_there_is_a_mistake_of_the_configuration(
 
 
 @over_sockets
-async def test_over_tcp_the_chosen_port_is_told_and_a_taken_one_refused() -> None:
-    async with served(configured("tcp://127.0.0.1:0")) as running:
+async def test_over_tcp_the_chosen_port_is_told_and_a_taken_one_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DESK_TOKEN", TOKEN)
+    config = configured("tcp://127.0.0.1:0", token_variable="DESK_TOKEN")
+    async with served(config) as running:
         assert running.address.port > 0
-        subscriber = await running.connect()
+        subscriber = await running.connect(token=TOKEN)
         await subscriber.subscribe("beta.>")
-        feed = Feed(await running.connect())
+        feed = Feed(await running.connect(Role.FEED, token=TOKEN))
         await feed.bars(1, 2)
         assert len(await subscriber.updates(2 * N)) == 2 * N
+        taken = configured(str(running.address), token_variable="DESK_TOKEN")
         with pytest.raises(AddressInUseError) as caught:
-            await serve(configured(str(running.address)), anyio.Event())
+            await serve(taken, anyio.Event())
         assert caught.value.address == str(running.address)
 
 
@@ -970,7 +982,7 @@ async def test_over_tcp_the_chosen_port_is_told_and_a_taken_one_refused() -> Non
 async def test_a_reader_that_never_reads_does_not_hold_up_the_end(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "ABORT_AFTER_S", 3600.0)
+    monkeypatch.setattr(peer_module, "ABORT_AFTER_S", 3600.0)
     config = configured(
         str(socket_path), drain_timeout_s=0.05, outbox_high_water_bytes=1000
     )
@@ -981,7 +993,7 @@ async def test_a_reader_that_never_reads_does_not_hold_up_the_end(
         deaf = await running.connect(limit=512)
         await deaf.subscribe("beta.>")
         polite = await running.connect()
-        feed = Feed(await running.connect())
+        feed = Feed(await running.connect(Role.FEED))
         # More than the kernel keeps for a socket, so that most of it waits with us.
         await feed.bars(1, 100, WIDE, bars=column_bars_of)
         running.stop.set()
@@ -1009,7 +1021,7 @@ async def test_heartbeats_come_by_themselves_and_drops_are_reported(
         str(socket_path), heartbeat_interval_s=0.01, report_interval_s=0.01
     )
     async with served(config) as running:
-        peer = await running.connect()
+        peer = await running.connect(Role.FEED)
         await peer.expect(Heartbeat)
         await peer.send(asset("TSLA", 1, 0.1), asset("TSLA", 2, 0.1))
         expected = "observations.dropped reason=unknown_symbol count=2 total=2"
@@ -1059,12 +1071,14 @@ class Line:
         self.stage.listeners.append(self.server.publish)
         self.stage.system.start()
 
-    def connect(self, *, greet: bool = True) -> tuple[Connection, FakeTransport]:
+    def connect(
+        self, role: Role = Role.SUBSCRIBER, *, greet: bool = True
+    ) -> tuple[Connection, FakeTransport]:
         connection = Connection(self.server, self.loop)
         transport = FakeTransport(connection.pause_writing, connection.resume_writing)
         connection.connection_made(transport)  # type: ignore[arg-type]
         if greet:
-            connection.data_received(framed(Hello()))
+            connection.data_received(framed(Hello(role=role)))
             assert transport.messages() == [Hello(role=Role.SIDECAR, name="test")]
         return connection, transport
 
@@ -1097,8 +1111,8 @@ def test_who_waits_for_a_mailbox_makes_no_work_meanwhile() -> None:
             restart_policy=policy,
         )
         line.stage.poison("BAC", 99)
-        waiting, transport = line.connect()
-        other, _ = line.connect()
+        waiting, transport = line.connect(Role.FEED)
+        other, _ = line.connect(Role.FEED)
         mail = [asset("BAC", ts, 0.1) for ts in (99, 1, 2, 3)]
         waiting.data_received(framed(*mail))
         assert is_read(transport) is False
@@ -1117,7 +1131,7 @@ def test_what_a_peer_sends_while_it_waits_comes_after_what_waits() -> None:
     with virtual_loop() as loop:
         line = Line(loop, mailbox_capacity=1, overflow=OverflowPolicy.BLOCK)
         line.stage.poison("BAC", 99)
-        connection, transport = line.connect()
+        connection, transport = line.connect(Role.FEED)
         for ts in (99, 1, 2, 3, 4):
             # A transport may still have a read in flight when it is paused.
             connection.data_received(framed(asset("BAC", ts, 0.1, seq=ts)))
@@ -1161,7 +1175,7 @@ def test_one_that_asks_and_does_not_read_holds_one_snapshot_however_often_it_ask
 def test_one_that_feeds_and_does_not_read_is_acknowledged_when_it_does() -> None:
     with virtual_loop() as loop:
         line = Line(loop)
-        connection, transport = line.connect()
+        connection, transport = line.connect(Role.FEED)
         transport.stop_reading()
         for seq in range(1, 2001):
             connection.data_received(framed(asset("BAC", seq, 0.1, seq=seq)))
@@ -1206,7 +1220,7 @@ def test_the_time_for_any_other_last_word_is_limited() -> None:
         for last in (framed(Goodbye()), length(2**31)):
             connection, transport = line.connect()
             connection.data_received(last)
-            loop.advance(server_module.ABORT_AFTER_S - 0.1)
+            loop.advance(peer_module.ABORT_AFTER_S - 0.1)
             assert not transport.is_aborted
             loop.advance(0.2)
             assert transport.is_aborted
@@ -1276,3 +1290,81 @@ def test_silent_ends_are_no_news() -> None:
         connection.pause_writing()
         connection.resume_writing()
         assert not line.server.connections
+
+
+def test_a_flood_gives_way_to_the_others_between_its_turns() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        flood, transport = line.connect(Role.FEED)
+        other, _ = line.connect(Role.FEED)
+        limit = peer_module.MAX_MESSAGES_PER_TURN
+        mail = [asset("BAC", ts, 0.1, seq=ts) for ts in range(1, 3 * limit)]
+        flood.data_received(framed(*mail))
+        assert len(line.stage.flaky["BAC"].seen) == limit
+        assert is_read(transport) is False
+        other.data_received(framed(asset("IBM", 1, 0.1)))
+        assert line.stage.flaky["IBM"].stamps == [1]
+        loop.settle()
+        assert line.stage.flaky["BAC"].seen == mail
+        assert is_read(transport) is True
+        acknowledged = [m.seq for m in transport.messages() if type(m) is Acknowledged]
+        assert (acknowledged[0], acknowledged[-1]) == (limit, 3 * limit - 1)
+
+
+def test_what_waits_for_its_turn_comes_before_the_mistake_after_it() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        flood, transport = line.connect(Role.FEED)
+        limit = peer_module.MAX_MESSAGES_PER_TURN
+        mail = [asset("BAC", ts, 0.1, seq=ts) for ts in range(1, 3 * limit)]
+        flood.data_received(framed(*mail) + framed_payload(b"\xc1"))
+        flood.data_received(framed(asset("BAC", 10**6, 0.1)))  # too late
+        assert not transport.has_ended
+        loop.settle()
+        assert line.stage.flaky["BAC"].seen == mail
+        *_, acknowledged, rejected = transport.messages()
+        assert acknowledged == Acknowledged(seq=3 * limit - 1)
+        assert isinstance(rejected, Rejected)
+        assert rejected.reason is RejectReason.MALFORMED
+        assert transport.has_ended
+
+
+def test_one_that_was_cut_and_sleeps_still_finds_out_why() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        connection, transport = line.connect()
+        connection.data_received(
+            framed(
+                Subscribe(
+                    subscription=1, pattern="beta.>", overflow=Overflow.DISCONNECT
+                )
+            )
+        )
+        transport.stop_reading()
+        for bar in bars_of(20):
+            line.stage.turn(*bar)
+        assert transport.is_closed  # nothing more is taken from it, or sent to it
+        last = transport.messages()[-1]
+        assert isinstance(last, Rejected)
+        assert last.reason is RejectReason.SLOW
+        loop.advance(line.server.linger_timeout_s - 0.1)
+        assert not transport.is_aborted
+        loop.advance(0.2)
+        assert transport.is_aborted
+
+
+def test_one_whose_updates_fail_is_closed_and_the_others_get_them() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        connections = [line.connect() for _ in range(3)]
+        for connection, _ in connections:
+            connection.data_received(
+                framed(Subscribe(subscription=1, pattern="beta.>"))
+            )
+        broken, its_transport = connections[1]
+        broken.publish = None  # type: ignore[assignment, method-assign]
+        for bar in bars_of(2):
+            line.stage.turn(*bar)
+        assert its_transport.is_aborted
+        for _, transport in (connections[0], connections[2]):
+            assert len(rows_in(transport.messages())) == 2 * N

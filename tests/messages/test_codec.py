@@ -17,16 +17,23 @@ from beta_factory.messages import (
     MESSAGE_TYPES,
     WIRE_VERSION,
     Acknowledged,
+    ActorListed,
+    ActorsListed,
     AddSymbol,
+    Answered,
     BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     BetasUpdated,
     BetaUpdated,
+    DeadLetterListed,
+    DeadLettersListed,
     Encoding,
     Goodbye,
     HaltSymbol,
     Heartbeat,
     Hello,
+    ListActors,
+    ListDeadLetters,
     MalformedMessageError,
     Message,
     Overflow,
@@ -34,9 +41,11 @@ from beta_factory.messages import (
     Rejected,
     RejectReason,
     RemoveSymbol,
+    RequeueDeadLetters,
     ResumeSymbol,
     ReturnObserved,
     ReturnsObserved,
+    ReviveActor,
     Role,
     SessionOpened,
     Status,
@@ -51,11 +60,15 @@ from beta_factory.messages import (
     decode,
     decode_payload,
     encode,
+    operations,
     returns,
 )
 from beta_factory.messages.fields import (
+    MAX_FACTORS,
+    MAX_MESSAGES,
     MAX_NAME_LENGTH,
     MAX_PATTERN_LENGTH,
+    MAX_SYMBOLS,
     MAX_TS_NS,
 )
 
@@ -229,6 +242,54 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
         ResumeSymbol(symbol="BRK.B", ts_init=1),
         "93 a172 a542524b2e42 01",
     ),
+    "ListActors": (
+        ListActors(request=1, state="quarantined"),
+        "93 a16c 01 ab71756172616e74696e6564",
+    ),
+    "ActorsListed": (
+        ActorsListed(
+            request=1,
+            actors=(
+                ActorListed(
+                    actor="SymbolActor(A)",
+                    state="live",
+                    n_waiting=2,
+                    n_processed=300,
+                    n_failures=1,
+                    last_error="E: x",
+                ),
+            ),
+        ),
+        (
+            "93 a14c 01 91 96 ae53796d626f6c4163746f72284129 a46c697665 02 cd012c 01"
+            "a4453a2078"
+        ),
+    ),
+    "ReviveActor": (ReviveActor(request=2, actor="A"), "93 a176 02 a141"),
+    "ListDeadLetters": (
+        ListDeadLetters(request=3, first=4, limit=5),
+        "94 a164 03 04 05",
+    ),
+    "DeadLettersListed": (
+        DeadLettersListed(
+            request=3,
+            n_total=9,
+            letters=(
+                DeadLetterListed(
+                    number=4, actor="A", reason="r", buried_ns=1, payload=b"\x01"
+                ),
+            ),
+        ),
+        "94 a145 03 09 91 95 04 a141 a172 01 c40101",
+    ),
+    "RequeueDeadLetters": (
+        RequeueDeadLetters(request=5, numbers=(4, 300)),
+        "93 a171 05 92 04 cd012c",
+    ),
+    "Answered": (
+        Answered(request=5, n_done=1, problem="no"),
+        "94 a14b 05 01 a26e6f",
+    ),
     "AddSymbol": (AddSymbol(symbol="BRK.B", ts_init=1), "93 a161 a542524b2e42 01"),
     "RemoveSymbol": (
         RemoveSymbol(symbol="BRK.B", ts_init=1),
@@ -319,6 +380,7 @@ VOCABULARY: Final[dict[type[Enum], dict[str, int | str]]] = {
         "UNKNOWN_TABLE": "unknown_table",
         "SLOW": "slow",
         "UNEXPECTED": "unexpected",
+        "TOO_MANY": "too_many",
     },
 }
 
@@ -349,6 +411,13 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     Goodbye: {"reason": ""},
     BenchmarkReturnMissed: {"seq": 0, "ts_init": 0},
     SessionOpened: {"seq": 0, "ts_init": 0},
+    ListActors: {"state": ""},
+    ActorsListed: {},
+    ReviveActor: {},
+    ListDeadLetters: {"first": 0, "limit": 1000},
+    DeadLettersListed: {},
+    RequeueDeadLetters: {},
+    Answered: {"problem": ""},
     HaltSymbol: {"ts_init": 0},
     ResumeSymbol: {"ts_init": 0},
     AddSymbol: {"ts_init": 0},
@@ -414,7 +483,7 @@ def test_numbers_and_words_on_the_wire_are_frozen(words: type[Enum]) -> None:
 def test_every_enum_has_frozen_values() -> None:
     enums = {
         value
-        for module in (betas, commands, control, returns)
+        for module in (betas, commands, control, operations, returns)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Enum)
     }
@@ -427,11 +496,12 @@ def test_every_enum_has_frozen_values() -> None:
 def test_every_struct_of_the_package_is_a_message_type() -> None:
     structs = {
         value
-        for module in (betas, commands, control, returns)
+        for module in (betas, commands, control, operations, returns)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, msgspec.Struct)
     }
-    assert structs == set(MESSAGE_TYPES)
+    parts = {ActorListed, DeadLetterListed}  # of an answer
+    assert structs == set(MESSAGE_TYPES) | parts
 
 
 def test_message_types_are_the_members_of_message() -> None:
@@ -460,6 +530,30 @@ counts = st.integers(min_value=0, max_value=MAX_TS_NS)
 letters = st.characters(max_codepoint=0xD7FF) | st.characters(min_codepoint=0xE000)
 names = st.text(letters, min_size=1, max_size=MAX_NAME_LENGTH)
 texts = st.text(letters, max_size=1024)
+actor_lists = st.lists(
+    st.builds(
+        ActorListed,
+        actor=texts,
+        state=texts,
+        n_waiting=counts,
+        n_processed=counts,
+        n_failures=counts,
+        last_error=texts,
+    ),
+    max_size=3,
+).map(tuple)
+letter_lists = st.lists(
+    st.builds(
+        DeadLetterListed,
+        number=counts,
+        actor=texts,
+        reason=texts,
+        buried_ns=counts,
+        payload=st.binary(max_size=40),
+    ),
+    max_size=3,
+).map(tuple)
+number_lists = st.lists(counts, max_size=5).map(tuple)
 patterns = st.text(letters, min_size=1, max_size=MAX_PATTERN_LENGTH)
 numbers = st.floats()
 optional_numbers = st.none() | numbers
@@ -586,6 +680,17 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "seq": counts,
         "ts_init": counts,
     },
+    ListActors: {"request": counts, "state": texts},
+    ActorsListed: {"request": counts, "actors": actor_lists},
+    ReviveActor: {"request": counts, "actor": texts},
+    ListDeadLetters: {"request": counts, "first": counts, "limit": counts},
+    DeadLettersListed: {
+        "request": counts,
+        "n_total": counts,
+        "letters": letter_lists,
+    },
+    RequeueDeadLetters: {"request": counts, "numbers": number_lists},
+    Answered: {"request": counts, "n_done": counts, "problem": texts},
     HaltSymbol: {"symbol": names, "ts_init": counts},
     ResumeSymbol: {"symbol": names, "ts_init": counts},
     AddSymbol: {"symbol": names, "ts_init": counts},
@@ -600,6 +705,9 @@ WRONG_VALUES: Final[dict[st.SearchStrategy[Any], list[object]]] = {
     versions: [1.0, NAN, True, None, "1"],
     names: ["", LONG_NAME, b"AAPL", 1, None, ["AAPL"]],
     texts: ["A" * 1025, b"text", 1, None],
+    actor_lists: [None, 1, [["A", "live", 0, 0, -1]], [["A"]]],
+    letter_lists: [None, 1, [[1, "A", "r", -1, b""]], [[1]]],
+    number_lists: [None, 1, [-1], ["1"], [0] * 1001],
     patterns: ["", "A" * 513, b"beta.>", 1, None],
     numbers: ["0.5", b"", True, None, [0.5]],
     optional_numbers: ["0.5", b"", True, [0.5]],
@@ -972,3 +1080,39 @@ def test_injured_golden_frame_decodes_or_is_malformed(name: str) -> None:
     ]
     # a fuzz that only makes noise, or no injuries, would test nothing
     assert 0 < sum(survived) < len(survived)
+
+
+# What is well formed and too much
+
+
+@pytest.mark.parametrize(
+    ("payload", "limit"),
+    [
+        (pack("D", 1, ["A"] * (MAX_SYMBOLS + 1)), MAX_SYMBOLS),
+        (pack("C", 1, ["A"] * (MAX_SYMBOLS + 1), b""), MAX_SYMBOLS),
+        (
+            pack("S", 1, "b", {str(i): 0 for i in range(MAX_FACTORS + 1)}, 0),
+            MAX_FACTORS,
+        ),
+        (pack(*[["H", 1]] * (MAX_MESSAGES + 1)), MAX_MESSAGES),
+    ],
+)
+def test_more_than_anybody_needs_in_one_frame_is_malformed(
+    payload: bytes, limit: int
+) -> None:
+    with pytest.raises(MalformedMessageError, match=f"length <= {limit}"):
+        decode_payload(payload)
+
+
+def test_as_many_as_the_limits_are_taken() -> None:
+    (table,) = decode_payload(pack("D", 1, ["A"] * MAX_SYMBOLS))
+    assert isinstance(table, SymbolsDeclared)
+    assert len(table.symbols) == MAX_SYMBOLS
+    assert len(decode_payload(pack(*[["H", 1]] * MAX_MESSAGES))) == MAX_MESSAGES
+
+
+def test_what_is_wrong_is_not_repeated_at_any_length() -> None:
+    with pytest.raises(MalformedMessageError) as caught:
+        decode(pack("x" * 1_000_000, 1))
+    assert len(str(caught.value)) < 300
+    assert "Invalid value 'xxx" in str(caught.value)

@@ -27,7 +27,7 @@ class Run:
         )
 
     def failed(
-        self, cell: ActorCell, message: Message | None, error: Exception
+        self, cell: ActorCell, message: Message | None, error: BaseException
     ) -> None:
         assert cell is self.cell
         self.failures.append((message, str(error), cell.state))
@@ -75,13 +75,21 @@ CRASHES: list[tuple[str, Step, Message | None]] = [
 ]
 
 
+def started(hook: str) -> Run:
+    """Return a cell that has come as far as a hook needs."""
+    run = Run()
+    if hook == "on_restart":
+        run.cell.start()
+    return run
+
+
 @pytest.mark.parametrize(
     ("hook", "step", "message"), CRASHES, ids=lambda c: str(c)[:10]
 )
 def test_an_exception_becomes_a_reported_failure(
     hook: str, step: Step, message: Message | None
 ) -> None:
-    run = Run()
+    run = started(hook)
     run.probe.raises[hook] = run.probe.poison[7] = ValueError("boom")
     run.cell.put(asset("BAC", 8, 0.1))
     step(run)
@@ -94,15 +102,27 @@ def test_an_exception_becomes_a_reported_failure(
 @pytest.mark.parametrize(
     ("hook", "step", "message"), CRASHES, ids=lambda c: str(c)[:10]
 )
-@pytest.mark.parametrize(
-    "error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit]
-)
-def test_pitfall_cancellation_taken_for_a_failure(
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, SystemExit])
+def test_pitfall_cancelled_error_is_no_exception_and_escapes(
     hook: str, step: Step, message: Message | None, error: type[BaseException]
 ) -> None:
-    run = Run()
-    run.probe.raises[hook] = run.probe.poison[7] = error()
-    with pytest.raises(error):
+    # From the result of a cancelled future, or of a library that exits.
+    run = started(hook)
+    run.probe.raises[hook] = run.probe.poison[7] = error("out of here")
+    step(run)
+    assert run.failures == [(message, "out of here", CellState.RESTARTING)]
+    assert run.cell.n_failures == 1
+
+
+@pytest.mark.parametrize(
+    ("hook", "step", "message"), CRASHES, ids=lambda c: str(c)[:10]
+)
+def test_what_a_person_interrupts_is_no_failure(
+    hook: str, step: Step, message: Message | None
+) -> None:
+    run = started(hook)
+    run.probe.raises[hook] = run.probe.poison[7] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
         step(run)
     assert run.failures == []
     assert run.cell.n_failures == 0
@@ -123,12 +143,22 @@ def test_on_stop_that_raises_is_logged_and_stops_all_the_same(
     assert "boom" in caplog.text
 
 
-def test_cancellation_in_on_stop_passes_through() -> None:
+def test_cancellation_in_on_stop_costs_nobody_else_its_end() -> None:
     run = Run()
     run.probe.raises["on_stop"] = asyncio.CancelledError()
-    with pytest.raises(asyncio.CancelledError):
-        run.cell.stop()
+    assert run.cell.stop() == []
     assert run.cell.state is CellState.STOPPED
+
+
+def test_one_that_never_started_is_started_again_not_restarted() -> None:
+    run = Run()
+    run.probe.raises["on_start"] = ValueError("boom")
+    run.cell.start()
+    assert run.cell.restart(ValueError("boom")) is False
+    run.probe.raises.clear()
+    assert run.cell.restart(ValueError("boom")) is True
+    assert run.cell.restart(ValueError("boom")) is True
+    assert run.probe.calls == ["on_start", "on_start", "on_start", "on_restart"]
 
 
 def test_what_follows_from_a_message_fails_with_it() -> None:
@@ -157,6 +187,7 @@ def test_a_restart_makes_it_live_and_says_so() -> None:
 
 def test_a_failed_restart_says_so() -> None:
     run = Run()
+    run.cell.start()
     run.probe.raises["on_restart"] = ValueError("again")
     assert run.cell.restart(ValueError("boom")) is False
     assert run.cell.state is CellState.RESTARTING

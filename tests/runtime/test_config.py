@@ -23,12 +23,14 @@ from beta_factory.runtime.address import MAX_PATH_BYTES, default_address
 from beta_factory.runtime.config import (
     LARGEST,
     LONGEST_S,
-    PREFIX,
     ActorsConfig,
     LogConfig,
     LogLevel,
     ServerConfig,
     SidecarConfig,
+)
+from beta_factory.runtime.config_reader import (
+    PREFIX,
     describe,
     load_config,
     parse_config,
@@ -78,6 +80,14 @@ def test_every_key_is_read() -> None:
         symbols = ["BRK.B", "BTC/USDT"]
         [server]
         address = "tcp://127.0.0.1:7700"
+        access_file = "access.toml"
+        token_variable = "DESK_TOKEN"
+        tls_certificate = "sidecar.pem"
+        tls_key = "sidecar.key"
+        tls_client_ca = "ca.pem"
+        max_connections = 7
+        max_subscriptions = 8
+        linger_timeout_s = 9
         max_frame_bytes = 65_536
         outbox_high_water_bytes = 1
         hello_timeout_s = 2
@@ -109,6 +119,14 @@ def test_every_key_is_read() -> None:
         symbols=("BRK.B", "BTC/USDT"),
         server=ServerConfig(
             address="tcp://127.0.0.1:7700",
+            access_file="access.toml",
+            token_variable="DESK_TOKEN",
+            tls_certificate="sidecar.pem",
+            tls_key="sidecar.key",
+            tls_client_ca="ca.pem",
+            max_connections=7,
+            max_subscriptions=8,
+            linger_timeout_s=9.0,
             max_frame_bytes=65_536,
             outbox_high_water_bytes=1,
             hello_timeout_s=2.0,
@@ -760,6 +778,11 @@ def configs(draw: st.DrawFn) -> SidecarConfig:
         symbols=tuple(draw(st.lists(names, min_size=1, max_size=20, unique=True))),
         server=ServerConfig(
             address=draw(addresses),
+            access_file=draw(names),
+            token_variable=draw(st.none() | st.just("DESK_TOKEN")),
+            max_connections=draw(limits),
+            max_subscriptions=draw(limits),
+            linger_timeout_s=draw(waits),
             max_frame_bytes=draw(st.integers(1024, LARGEST)),
             outbox_high_water_bytes=draw(limits),
             hello_timeout_s=draw(waits),
@@ -824,9 +847,12 @@ def test_description_is_what_the_sample_says() -> None:
         'symbols = ["AAPL", "MSFT"]\n'
         "\n[server]\n"
         'address = "/run/x"\n'
+        "max_connections = 1024\n"
+        "max_subscriptions = 1024\n"
         "max_frame_bytes = 16777216\n"
         "outbox_high_water_bytes = 1048576\n"
         "hello_timeout_s = 5.0\n"
+        "linger_timeout_s = 60.0\n"
         "drain_timeout_s = 5.0\n"
         "heartbeat_interval_s = 1.0\n"
         "report_interval_s = 1.0\n"

@@ -46,7 +46,9 @@ class Office:
     def forward(self, message: Message) -> None:
         self.tell(message.symbol, message.ts_event)  # type: ignore[union-attr]
 
-    def ignore(self, cell: ActorCell, message: Message | None, _: Exception) -> None:
+    def ignore(
+        self, cell: ActorCell, message: Message | None, _: BaseException
+    ) -> None:
         """Leave an actor as it is when it failed."""
 
     def hold(self, name: str) -> None:

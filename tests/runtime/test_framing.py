@@ -81,8 +81,10 @@ def test_too_long_a_frame_is_refused_at_its_header(
     fed = [stream[i : i + step] for i in range(0, len(stream), step)]
     for piece in fed[:-1]:
         reader.feed(piece)
+        reader.check()
+    reader.feed(fed[-1])
     with pytest.raises(FrameTooLargeError, match=f"at most 10 bytes, was {size}") as e:
-        reader.feed(fed[-1])
+        reader.check()
     assert (e.value.size, e.value.limit) == (size, 10)
     assert isinstance(e.value, MalformedMessageError)
 
@@ -90,6 +92,29 @@ def test_too_long_a_frame_is_refused_at_its_header(
 def test_a_frame_of_exactly_the_limit_is_taken() -> None:
     reader = FrameReader(max_frame_bytes=10)
     assert reader.feed(frame(b"0123456789")) == [b"0123456789"]
+
+
+@given(payload_lists, st.integers(11, 2**32 - 1), st.integers(0, 10**6))
+@examples(200)
+def test_what_is_whole_before_too_long_a_frame_comes_out(
+    payloads: list[bytes], size: int, cut: int
+) -> None:
+    payloads = [payload[:10] for payload in payloads]
+    stream = b"".join(map(frame, payloads)) + length(size) + b"rest"
+    cut %= len(stream) + 1
+    reader = FrameReader(max_frame_bytes=10)
+    assert reader.feed(stream[:cut]) + reader.feed(stream[cut:]) == payloads
+    with pytest.raises(FrameTooLargeError):
+        reader.check()
+
+
+def test_a_stream_goes_on_where_the_limit_was_raised() -> None:
+    reader = FrameReader(max_frame_bytes=3)
+    assert reader.feed(frame(b"abc") + frame(b"abcd") + frame(b"e")[:4]) == [b"abc"]
+    reader.max_frame_bytes = 4
+    assert reader.feed(b"") == [b"abcd"]
+    reader.check()
+    assert reader.feed(b"e") == [b"e"]
 
 
 def test_an_announced_length_allocates_nothing() -> None:
@@ -111,11 +136,15 @@ def test_an_announced_length_allocates_nothing() -> None:
 def test_what_is_held_is_bounded_whatever_comes(chunks: list[bytes]) -> None:
     reader = FrameReader(max_frame_bytes=50)
     for chunk in chunks:
-        try:
-            payloads = reader.feed(chunk)
-        except FrameTooLargeError:
-            return
+        payloads = reader.feed(chunk)
         assert all(len(payload) <= 50 for payload in payloads)
+        try:
+            reader.check()
+        except FrameTooLargeError:
+            held = reader.n_held
+            assert reader.feed(bytes(1000)) == []
+            assert reader.n_held == held <= len(chunk) + HEADER_BYTES
+            return
         assert reader.n_held < HEADER_BYTES + 50
 
 

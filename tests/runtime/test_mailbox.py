@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beta_factory.messages import Heartbeat, MailboxFullError, Message
-from beta_factory.runtime.mailbox import Mailbox, OverflowPolicy
+from beta_factory.runtime.mailbox import MAX_CONTROL, Mailbox, OverflowPolicy
 from strategies import asset, bench, examples
 
 data = st.builds(
@@ -210,6 +210,17 @@ def test_pitfall_control_messages_evicted_from_a_bounded_queue(
         except MailboxFullError:
             assert policy is OverflowPolicy.BLOCK
     assert mailbox.drain()[:5] == commands
+
+
+def test_more_commands_than_any_operator_sends_are_refused_not_lost() -> None:
+    mailbox = full(OverflowPolicy.DROP_OLDEST)
+    for i in range(MAX_CONTROL):
+        mailbox.put_control(Heartbeat(ts_init=i))
+    with pytest.raises(MailboxFullError, match=f"full at {MAX_CONTROL} messages"):
+        mailbox.put_control(Heartbeat(ts_init=0))
+    assert [mailbox.get() for _ in range(MAX_CONTROL)] == [
+        Heartbeat(ts_init=i) for i in range(MAX_CONTROL)
+    ]
 
 
 def test_control_passes_before_data_that_came_first() -> None:

@@ -25,6 +25,9 @@ SYSTEM = SystemStatistics(
     n_updates=12_400,
     n_restarts=2,
     n_dead_letters=3,
+    n_failures=7,
+    n_quarantined=1,
+    n_listener_failures=4,
     dropped={"late": 1_234, "unpaired": 5},
 )
 SYSTEM_LINES = [
@@ -32,7 +35,7 @@ SYSTEM_LINES = [
     "pairs     12,345",
     "updates   12,400",
     "dropped   late 1,234, unpaired 5",
-    "restarts  2",
+    "restarts  2 after 7 failures, 1 quarantined",
     "dead      3 letters",
 ]
 

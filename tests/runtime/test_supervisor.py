@@ -274,7 +274,9 @@ def test_the_failed_message_is_a_dead_letter_with_its_reason(ward: Ward) -> None
     crash(ward.admit("BAC"), ts=-3)
     assert ward.supervisor.n_dead_letters == 1
     assert list(ward.supervisor.dead_letters) == [
-        DeadLetter("BAC", asset("BAC", -3, 0.1), "ValueError: boom")
+        DeadLetter(
+            "BAC", asset("BAC", -3, 0.1), "ValueError: boom", 1, ward.loop.time_ns()
+        )
     ]
 
 

@@ -47,7 +47,8 @@ from beta_factory.messages import (
 from beta_factory.runtime import framing
 from beta_factory.runtime.cell import ActorCell, CellState
 from beta_factory.runtime.mailbox import OverflowPolicy
-from beta_factory.runtime.server import Connection, Server
+from beta_factory.runtime.peer import Connection
+from beta_factory.runtime.server import Server
 from beta_factory.runtime.supervisor import RestartPolicy
 from beta_factory.runtime.system import System
 from strategies import asset, bench, frame
@@ -397,8 +398,14 @@ class FakeTransport:
     def close(self) -> None:
         self.is_closed = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.has_ended = True
+
+    def get_extra_info(self, name: str) -> object:
+        return None
 
     def abort(self) -> None:
         self.is_closed = self.is_aborted = True
@@ -459,9 +466,11 @@ class Peer:
         self._frames = framing.FrameReader()
         self._received: deque[Message] = deque()
 
-    async def greet(self, name: str = "peer", role: Role = Role.SUBSCRIBER) -> Self:
+    async def greet(
+        self, name: str = "peer", role: Role = Role.SUBSCRIBER, token: str = ""
+    ) -> Self:
         """Exchange `Hello`."""
-        await self.send(Hello(role=role, name=name))
+        await self.send(Hello(role=role, name=name, token=token))
         self.greeting = await self.expect(Hello)
         return self
 
@@ -585,10 +594,12 @@ class Sidecar:
         self._peers.append(peer)
         return peer
 
-    async def connect(self, name: str = "peer", *, limit: int = 2**16) -> Peer:
+    async def connect(
+        self, name: str = "peer", role: Role = Role.SUBSCRIBER, *, limit: int = 2**16
+    ) -> Peer:
         """Connect and greet."""
         peer = await self.dial(limit=limit)
-        return await peer.greet(name)
+        return await peer.greet(name, role)
 
     async def subscriber(
         self,

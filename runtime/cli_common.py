@@ -1,0 +1,89 @@
+"""What the commands share: options, exit codes, and how errors are shown.
+
+Rule: one line and an exit code for what can go wrong on purpose; a traceback only for
+what nobody foresaw.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..messages import BetaFactoryError, ConfigError, FeedDisconnectedError
+
+if TYPE_CHECKING:
+    from .tls import ClientTls
+
+EXIT_WRONG = 1
+EXIT_MISSING = 2
+EXIT_UNREACHABLE = 3
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Where the sidecar listens: unix:///path or tcp://host:port."),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the token, mode 600. Default: $BETA_FACTORY_TOKEN, "
+        "or the file that $BETA_FACTORY_TOKEN_FILE names."
+    ),
+]
+TlsCaOption = Annotated[
+    Path | None,
+    typer.Option(help="Certificates that may have signed the sidecar's; asks for TLS."),
+]
+TlsCertificateOption = Annotated[
+    Path | None, typer.Option(help="Our own certificate, where one is asked for.")
+]
+TlsKeyOption = Annotated[Path | None, typer.Option(help="Its key.")]
+
+
+@contextmanager
+def errors() -> Generator[None]:
+    """Turn what can go wrong on purpose into a line and an exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        where = f"{error.source}: " if error.source else ""
+        for path, reason in error.problems:
+            typer.echo(f"{where}{path}: {reason}", err=True)
+        raise typer.Exit(EXIT_WRONG) from None
+    except FileNotFoundError as error:
+        typer.echo(f"{error.filename}: no such file", err=True)
+        raise typer.Exit(EXIT_MISSING) from None
+    except FeedDisconnectedError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_UNREACHABLE) from None
+    except BetaFactoryError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_WRONG) from None
+
+
+def token_of(path: Path | None) -> str | None:
+    """Return the token in a file, ``None`` without one.
+
+    Never an argument itself: every user of the machine can list those.
+    """
+    from .access import read_token  # noqa: PLC0415
+
+    return None if path is None else read_token(path)
+
+
+def tls_of(
+    ca: Path | None, certificate: Path | None, key: Path | None
+) -> "ClientTls | None":
+    """Return the TLS that options ask for, ``None`` without any."""
+    from .tls import ClientTls  # noqa: PLC0415
+
+    if ca is None:
+        if certificate is not None or key is not None:
+            raise ConfigError([("--tls-ca", "is needed beside --tls-certificate")])
+        return None
+    return ClientTls(
+        str(ca),
+        None if certificate is None else str(certificate),
+        None if key is None else str(key),
+    )

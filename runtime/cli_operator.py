@@ -1,0 +1,217 @@
+"""The commands of an operator: look at actors and dead letters, and act on them."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import msgspec
+import typer
+
+from ..messages import (
+    ActorsListed,
+    Answer,
+    Answered,
+    DeadLetterListed,
+    DeadLettersListed,
+    ListActors,
+    ListDeadLetters,
+    MalformedMessageError,
+    Request,
+    RequeueDeadLetters,
+    ReviveActor,
+    decode,
+)
+from .cli_common import (
+    EXIT_WRONG,
+    AddressOption,
+    TlsCaOption,
+    TlsCertificateOption,
+    TlsKeyOption,
+    TokenFileOption,
+    errors,
+    tls_of,
+    token_of,
+)
+
+if TYPE_CHECKING:
+    from .tls import ClientTls
+
+A = TypeVar("A", bound=Answer)
+
+actors = typer.Typer(help="Actors of a running sidecar.", no_args_is_help=True)
+dead_letters = typer.Typer(
+    help="Messages that no actor of a running sidecar took.", no_args_is_help=True
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+
+
+@actors.command("list")
+def list_actors(
+    *,
+    state: Annotated[
+        str, typer.Option(help="Only actors in this state, e.g. quarantined.")
+    ] = "",
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+) -> None:
+    """List every actor with its state, its mail and its failures."""
+    with errors():
+        answer = _ask(
+            ListActors(request=1, state=state),
+            ActorsListed,
+            address,
+            token_of(token_file),
+            tls_of(tls_ca, tls_certificate, tls_key),
+        )
+    if as_json:
+        for actor in answer.actors:
+            _print_json(msgspec.structs.asdict(actor))
+        return
+    typer.echo(
+        f"{'actor':<40} {'state':<12} {'waiting':>8} {'failures':>8}  last error"
+    )
+    for actor in answer.actors:
+        typer.echo(
+            f"{actor.actor:<40} {actor.state:<12} {actor.n_waiting:>8,} "
+            f"{actor.n_failures:>8,}  {actor.last_error}".rstrip()
+        )
+
+
+@actors.command("revive")
+def revive_actor(
+    actor: Annotated[str, typer.Argument(help="As `actors list` names it.")],
+    *,
+    address: AddressOption = None,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+) -> None:
+    """Restart a quarantined actor with a new restart budget."""
+    with errors():
+        answer = _ask(
+            ReviveActor(request=1, actor=actor),
+            Answered,
+            address,
+            token_of(token_file),
+            tls_of(tls_ca, tls_certificate, tls_key),
+        )
+    _print_answer(answer, "revived")
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    *,
+    limit: Annotated[int, typer.Option(help="The newest so many.", min=1)] = 100,
+    as_json: JsonOption = False,
+    address: AddressOption = None,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+) -> None:
+    """List the newest dead letters, oldest first."""
+    with errors():
+        answer = _ask(
+            ListDeadLetters(request=1, limit=limit),
+            DeadLettersListed,
+            address,
+            token_of(token_file),
+            tls_of(tls_ca, tls_certificate, tls_key),
+        )
+    for letter in answer.letters:
+        if as_json:
+            _print_json(_described(letter))
+        else:
+            kind = type(decode(letter.payload)).__name__
+            typer.echo(f"{letter.number:>8} {letter.actor:<12} {kind}  {letter.reason}")
+    typer.echo(f"{len(answer.letters):,} of {answer.n_total:,}", err=True)
+
+
+@dead_letters.command("show")
+def show_dead_letter(
+    number: Annotated[int, typer.Argument(help="As `dead-letters list` says.", min=1)],
+    *,
+    address: AddressOption = None,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+) -> None:
+    """Show one dead letter with its message, as JSON."""
+    with errors():
+        answer = _ask(
+            ListDeadLetters(request=1, first=number),
+            DeadLettersListed,
+            address,
+            token_of(token_file),
+            tls_of(tls_ca, tls_certificate, tls_key),
+        )
+    found = [letter for letter in answer.letters if letter.number == number]
+    if not found:
+        typer.echo(f"dead letter {number} is not kept", err=True)
+        raise typer.Exit(EXIT_WRONG)
+    _print_json(_described(found[0]))
+
+
+@dead_letters.command("requeue")
+def requeue_dead_letters(
+    numbers: Annotated[
+        list[int], typer.Argument(help="As `dead-letters list` says.", min=1)
+    ],
+    *,
+    address: AddressOption = None,
+    token_file: TokenFileOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+) -> None:
+    """Send dead letters to their actors again."""
+    with errors():
+        answer = _ask(
+            RequeueDeadLetters(request=1, numbers=tuple(numbers)),
+            Answered,
+            address,
+            token_of(token_file),
+            tls_of(tls_ca, tls_certificate, tls_key),
+        )
+    _print_answer(answer, "requeued")
+
+
+def _ask(
+    request: Request,
+    kind: type[A],
+    address: str | None,
+    token: str | None,
+    tls: "ClientTls | None",
+) -> A:
+    from .operator_client import run_ask  # noqa: PLC0415 - each command loads what it needs
+
+    answer = run_ask(request, address, token=token, tls=tls)
+    if not isinstance(answer, kind):
+        raise MalformedMessageError(f"{type(answer).__name__} answers no such request")
+    return answer
+
+
+def _described(letter: DeadLetterListed) -> dict[str, object]:
+    message = decode(letter.payload)
+    described = msgspec.structs.asdict(letter)
+    del described["payload"]
+    fields = {"type": type(message).__name__, **msgspec.structs.asdict(message)}
+    return {**described, "message": fields}
+
+
+def _print_answer(answer: Answered, done: str) -> None:
+    typer.echo(f"{answer.n_done:,} {done}")
+    if answer.problem:
+        typer.echo(answer.problem, err=True)
+        raise typer.Exit(EXIT_WRONG)
+
+
+def _print_json(value: dict[str, object]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
+    sys.stdout.buffer.flush()

@@ -1,0 +1,139 @@
+"""What an operator may ask of a running system.
+
+Rule: an answer is made in one step, between two turns, so that it is true of one
+moment. What cannot be done is said, and changes nothing.
+"""
+
+from collections import deque
+
+from ..actors.tables import SymbolTables
+from ..messages import (
+    ActorListed,
+    ActorsListed,
+    Answer,
+    Answered,
+    DeadLetterListed,
+    DeadLettersListed,
+    ListActors,
+    ListDeadLetters,
+    MailboxFullError,
+    Request,
+    RequeueDeadLetters,
+    ReviveActor,
+    encode,
+)
+from ..messages.fields import MAX_TEXT_LENGTH
+from .cell import CellState
+from .supervisor import DeadLetter
+from .system import System
+
+
+class Operations:
+    """Answers an operator's requests.
+
+    Parameters
+    ----------
+    system
+        The actors.
+    """
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._tables = SymbolTables(system.factory.row_of)
+
+    def answer(self, request: Request) -> Answer:
+        """Do what is asked, and say what came of it."""
+        if isinstance(request, ListActors):
+            return self._list_actors(request)
+        if isinstance(request, ReviveActor):
+            return self._revive(request)
+        if isinstance(request, ListDeadLetters):
+            return self._list_dead_letters(request)
+        return self._requeue(request)
+
+    def _list_actors(self, request: ListActors) -> ActorsListed:
+        actors = [
+            ActorListed(
+                actor=actor,
+                state=cell.state,
+                n_waiting=len(cell.mailbox),
+                n_processed=cell.n_processed,
+                n_failures=cell.n_failures,
+                last_error=cell.last_error[:MAX_TEXT_LENGTH],
+            )
+            for actor, cell in sorted(self._system.cells.items())
+            if request.state in ("", cell.state)
+        ]
+        return ActorsListed(request=request.request, actors=tuple(actors))
+
+    def _revive(self, request: ReviveActor) -> Answered:
+        cell = self._system.cells.get(request.actor)
+        if cell is None:
+            return _problem(request, f"there is no actor {request.actor}")
+        state: CellState = cell.state
+        if state is not CellState.QUARANTINED:
+            detail = f"{request.actor} is {state}, not quarantined"
+            return _problem(request, detail)
+        self._system.supervisor.revive(cell)
+        self._system.end_turn()
+        # Its own messages may have been waiting to fail it again.
+        state = self._system.cells[request.actor].state
+        if state is not CellState.LIVE:
+            detail = f"{request.actor} is {state} again: {cell.last_error}"
+            return _problem(request, detail)
+        return Answered(request=request.request, n_done=1)
+
+    def _list_dead_letters(self, request: ListDeadLetters) -> DeadLettersListed:
+        supervisor = self._system.supervisor
+        letters = [
+            letter
+            for letter in supervisor.dead_letters
+            if letter.number >= request.first
+        ]
+        letters = letters[max(len(letters) - request.limit, 0) :]
+        return DeadLettersListed(
+            request=request.request,
+            n_total=supervisor.n_dead_letters,
+            letters=tuple([_listed(letter) for letter in letters]),
+        )
+
+    def _requeue(self, request: RequeueDeadLetters) -> Answered:
+        supervisor = self._system.supervisor
+        kept = {letter.number: letter for letter in supervisor.dead_letters}
+        wanted = dict.fromkeys(request.numbers)
+        found = [kept.pop(number) for number in wanted if number in kept]
+        supervisor.dead_letters = deque(
+            kept.values(), maxlen=supervisor.dead_letters.maxlen
+        )
+        n_dead = supervisor.n_dead_letters
+        for letter in found:
+            try:
+                self._system.take(letter.message, self._tables)
+            except MailboxFullError:
+                supervisor.bury(letter.actor, letter.message, "mailbox full")
+        self._system.end_turn()
+        n_again = supervisor.n_dead_letters - n_dead
+        problems: list[str] = []
+        if missing := len(wanted) - len(found):
+            problems.append(f"{missing} are not kept")
+        if n_again:
+            problems.append(f"{n_again} became dead letters again")
+        return Answered(
+            request=request.request,
+            n_done=max(len(found) - n_again, 0),
+            problem=", ".join(problems),
+        )
+
+
+def _listed(letter: DeadLetter) -> DeadLetterListed:
+    return DeadLetterListed(
+        number=letter.number,
+        actor=letter.actor,
+        reason=letter.reason[:MAX_TEXT_LENGTH],
+        buried_ns=letter.buried_ns,
+        payload=encode(letter.message),
+    )
+
+
+def _problem(request: Request, detail: str) -> Answered:
+    return Answered(request=request.request, n_done=0, problem=detail[:MAX_TEXT_LENGTH])

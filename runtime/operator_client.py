@@ -1,0 +1,119 @@
+"""An operator's side of one request: connect, ask, read the answer, leave."""
+
+import asyncio
+import os
+from typing import Any, Final
+
+import anyio
+
+from ..messages import (
+    ActorsListed,
+    Answer,
+    Answered,
+    DeadLettersListed,
+    FeedDisconnectedError,
+    Goodbye,
+    Hello,
+    Message,
+    Rejected,
+    RejectedError,
+    Request,
+    Role,
+    encode,
+)
+from .access import default_token
+from .address import Address, default_address
+from .connection import ClientConnection, dial
+from .framing import frame
+from .tls import ClientTls
+
+TIMEOUT_S: Final = 10.0
+"""A sidecar answers within a turn; one that is this late is not going to."""
+
+
+async def ask(
+    request: Request,
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    tls: ClientTls | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Answer:
+    """Ask a sidecar once.
+
+    Parameters
+    ----------
+    request
+        What to ask.
+    address, token, tls
+        As for `connect`.
+    timeout_s
+        For the connection and the answer together.
+
+    Raises
+    ------
+    FeedDisconnectedError
+        When the sidecar cannot be reached, or does not answer in time.
+    RejectedError
+        When it does not let us in, or we are no operator to it.
+    """
+    loop = asyncio.get_running_loop()
+    place = default_address() if address is None else Address.parse(address)
+    answered: asyncio.Future[Answer] = loop.create_future()
+
+    def receive(message: Message, _now_s: float) -> None:
+        if isinstance(message, Rejected):
+            raise RejectedError(message.reason.value, message.detail)
+        if (
+            isinstance(message, ActorsListed | DeadLettersListed | Answered)
+            and message.request == request.request
+            and not answered.done()
+        ):
+            answered.set_result(message)
+
+    hello = Hello(
+        role=Role.OPERATOR,
+        name="operator",
+        token=default_token() if token is None else token,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            connection = await dial(
+                place,
+                lambda: ClientConnection(
+                    hello, receive=receive, on_writable=lambda: None, clock=loop.time
+                ),
+                tls,
+            )
+            try:
+                connection.write(frame(encode(request)))
+                waited: list[asyncio.Future[Any]] = [answered, connection.closed]
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                if not answered.done():
+                    raise connection.closed.result() or ConnectionResetError(
+                        "closed before the answer"
+                    )
+                connection.write(frame(encode(Goodbye())))
+                connection.close()
+                return answered.result()
+            finally:
+                if not answered.done():
+                    connection.abort()
+    except OSError as error:  # TimeoutError is one
+        cause = str(error) or f"no answer within {timeout_s:g} s"
+        raise FeedDisconnectedError(str(place), 1, cause) from error
+
+
+def run_ask(
+    request: Request,
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    tls: ClientTls | None = None,
+) -> Answer:
+    """Run `ask` in its own event loop."""
+
+    async def main() -> Answer:
+        return await ask(request, address, token=token, tls=tls)
+
+    return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})

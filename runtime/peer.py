@@ -1,0 +1,454 @@
+"""One peer of a sidecar, from its `Hello` to its end.
+
+Rule: a connection can hurt nobody but itself. What it sends is checked before it is
+used; what is wrong is answered with `Rejected` and the connection closes; an error
+that nobody foresaw closes the connection that caused it and is logged. Until it has
+said who it is, and that is granted, it is read one short frame of, and told nothing.
+
+Theory of operation
+-------------------
+One turn of the loop is one read: decode all its frames, let the system take each
+message, end the turn (one commit), and write each outbox once. Nothing is scheduled in
+between, so the update of a return leaves in the turn in which the return came.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, cast
+
+from msgspec import structs
+
+from ..actors.tables import SymbolTables
+from ..messages import (
+    OBSERVATION_TYPES,
+    REQUEST_TYPES,
+    WIRE_VERSION,
+    Acknowledged,
+    FrameTooLargeError,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    MalformedMessageError,
+    Message,
+    Rejected,
+    RejectedError,
+    RejectReason,
+    Role,
+    SlowSubscriberError,
+    Subscribe,
+    WireVersionError,
+    decode_payload,
+    decode_payloads,
+)
+from ..messages.fields import MAX_TEXT_LENGTH
+from .framing import FrameReader
+from .requests import EndedError, Requests
+from .subscriber import EncodedUpdates, Subscriber
+from .tls import common_name
+
+if TYPE_CHECKING:
+    from .server import Server
+
+logger = logging.getLogger(__name__)
+
+MAX_GREETING_BYTES: Final = 8 * 1024
+"""Room for a `Hello` with the longest name and token, and a few requests beside it."""
+
+MAX_MESSAGES_PER_TURN: Final = 1024
+"""Messages of one peer that are taken before everybody else has a turn. A read of a
+flood holds ten thousand; with a few such feeds an operator would wait for seconds."""
+
+MAX_REQUESTS_PER_TURN: Final = 64
+"""Requests of one peer that are answered before everybody else has a turn: each may
+take as long as a snapshot does."""
+
+ABORT_AFTER_S = 5.0
+"""A peer gets this long to read our last word before its connection is aborted."""
+
+
+class Connection(asyncio.Protocol):
+    """One peer, from its `Hello` to its end.
+
+    Parameters
+    ----------
+    server
+        The server that accepted it.
+    loop
+        For the time limit on its `Hello`.
+    """
+
+    def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._system = server.system
+        self._loop = loop
+        self._reader = FrameReader(min(MAX_GREETING_BYTES, server.max_frame_bytes))
+        self._tables = SymbolTables(server.system.factory.row_of)
+        self._hello: Hello | None = None
+        self._requests: Requests | None = None
+        self._is_feed = False
+        self._hello_timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+        self._subscriber: Subscriber | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+        self._held: deque[Message] = deque()
+        self._waits_for_room = False
+        self._end_later: EndedError | None = None
+        self._last_seq = 0
+        self._acknowledged = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the peer a limited time to say who it is."""
+        # uvloop's transports have its methods but not its type
+        stream = cast("asyncio.Transport", transport)
+        self._transport = stream
+        self._subscriber = Subscriber(
+            "anonymous",
+            stream,
+            self._system.factory.publishers,
+            self._server.outbox_high_water_bytes,
+            self._server.max_subscriptions,
+        )
+        self._server.accepted(self)
+        self._hello_timer = self._loop.call_later(
+            self._server.hello_timeout_s,
+            self._reject,
+            RejectReason.UNEXPECTED,
+            "no Hello came in time",
+        )
+        if self._server.goodbye is not None:
+            self.say_goodbye(self._server.goodbye)
+
+    def data_received(self, data: bytes) -> None:
+        """Run one turn on what was read."""
+        if self._is_over or self._end_later is not None:
+            return  # read only so that the peer gets to our last word
+        take = self._take_data if self._hello else self._take_greeting
+        self._finish_turn(self._end_of(lambda: take(data)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the peer."""
+        for timer in (self._hello_timer, self._abort_timer):
+            if timer is not None:
+                timer.cancel()
+        self._server.forget(self)
+        self._transport = None
+        if exc is not None:
+            logger.info("connection.lost peer=%s error=%r", self.name, exc)
+
+    def pause_writing(self) -> None:
+        """Conflate or cut a peer that reads more slowly than it is sent to."""
+        if self._subscriber is None or not self._is_open:
+            return
+        try:
+            self._subscriber.pause()
+        except SlowSubscriberError as error:
+            logger.warning("subscriber.cut peer=%s error=%s", self.name, error)
+            self._server.rejected[RejectReason.SLOW] += 1
+            # What it has not read stands before our last word, and it is slow.
+            self._close(self._server.linger_timeout_s)
+            return
+        logger.warning("subscriber.slow peer=%s policy=conflate", self.name)
+
+    def resume_writing(self) -> None:
+        """Go on with a peer that has caught up."""
+        if self._subscriber is not None and self._is_open:
+            before = self._subscriber.n_conflated
+            self._subscriber.resume()
+            self._acknowledge()
+            self._subscriber.flush()
+            logger.info(
+                "subscriber.caught_up peer=%s conflated=%d",
+                self.name,
+                self._subscriber.n_conflated - before,
+            )
+            self._loop.call_soon(self._take_held)
+
+    def publish(self, turn: Sequence[EncodedUpdates]) -> None:
+        """Queue and write a turn's updates."""
+        if self._subscriber is not None and self._is_open:
+            self._subscriber.publish(turn)
+            self._subscriber.flush()
+
+    def heartbeat(self, message: Heartbeat) -> None:
+        """Write a sign of life; a slow peer is sent nothing more."""
+        subscriber = self._subscriber
+        if subscriber is None or not self._hello or not self._is_open:
+            return
+        if not subscriber.is_slow:
+            subscriber.send(message)
+            subscriber.flush()
+
+    def say_goodbye(self, reason: str) -> None:
+        """Write `Goodbye` and close once everything before it has been read."""
+        if self._subscriber is not None and self._is_open:
+            if self._subscriber.is_slow:
+                self._subscriber.resume()  # what it missed, for there is no later
+            self._acknowledge()
+            self._write_last(Goodbye(reason=reason))
+            # How long it may take to read that is for whoever shuts down to say.
+            if self._transport is not None:
+                self._transport.close()
+
+    def evict(self, detail: str) -> None:
+        """Close it for another one's sake, before it has said who it is."""
+        if self._is_open:
+            self._server.rejected[RejectReason.TOO_MANY] += 1
+            self._write_last(Rejected(reason=RejectReason.TOO_MANY, detail=detail))
+            self._close()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever has not been read."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether its outbox is above the high-water mark."""
+        return self._subscriber is not None and self._subscriber.is_slow
+
+    @property
+    def n_conflated(self) -> int:
+        """Updates folded for this peer so far."""
+        return self._subscriber.n_conflated if self._subscriber is not None else 0
+
+    @property
+    def n_outbox_bytes(self) -> int:
+        """Bytes that wait for this peer to read them."""
+        transport = self._transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return self._hello.name if self._hello else "anonymous"
+
+    @property
+    def _is_open(self) -> bool:
+        transport = self._transport
+        return (
+            transport is not None and not self._is_over and not transport.is_closing()
+        )
+
+    def _take_greeting(self, data: bytes) -> None:
+        # Frame by frame, until one of them says who this is.
+        payloads = deque(self._reader.feed(data))
+        self._server.n_frames += len(payloads)
+        messages: list[Message] = []
+        while payloads and not messages:
+            messages = decode_payload(payloads.popleft())
+        if messages:
+            self._greet(messages.pop(0))
+            self._reader.max_frame_bytes = self._server.max_frame_bytes
+            self._take_payloads([*payloads, *self._reader.feed(b"")], messages)
+        self._reader.check()
+
+    def _take_data(self, data: bytes) -> None:
+        payloads = self._reader.feed(data)
+        self._server.n_frames += len(payloads)
+        self._take_payloads(payloads, [])
+        self._reader.check()
+
+    def _take_payloads(self, payloads: list[bytes], messages: list[Message]) -> None:
+        try:
+            decode_payloads(payloads, messages)
+        finally:
+            # What stands before a malformed frame is as good as ever.
+            self._take_all(messages)
+
+    def _end_of(self, step: Callable[[], None]) -> EndedError | None:
+        # How this connection ends with a step on its own input, if it does.
+        try:
+            step()
+        except EndedError as end:
+            return end
+        except FrameTooLargeError as error:
+            return EndedError(RejectReason.TOO_LARGE, str(error))
+        except MalformedMessageError as error:
+            return EndedError(RejectReason.MALFORMED, str(error))
+        except WireVersionError as error:
+            return EndedError(RejectReason.VERSION, str(error))
+        except RejectedError as error:
+            return EndedError(RejectReason(error.reason), error.detail)
+        except Exception:
+            # The last line of defence: a fault in our own code on one peer's input
+            # must not reach the loop, which would take every other peer down with it.
+            logger.exception("connection.failed peer=%s", self.name)
+            return EndedError(RejectReason.UNEXPECTED, "internal error, see the log")
+        return None
+
+    def _finish_turn(self, end: EndedError | None) -> None:
+        # What came before the end counts, and is acknowledged before it.
+        end = self._end_of(self._end_turn) or end
+        if end is None:
+            return
+        if self._held and self._is_open:
+            self._end_later = end  # what waits came before it
+            return
+        if end.reason is None:
+            self._close()
+        else:
+            self._reject(end.reason, end.detail)
+
+    def _take_all(self, messages: Sequence[Message]) -> None:
+        # Whole runs of observations stay in this loop; the rest is rare.
+        if self._held:
+            self._held.extend(messages)
+            return
+        n_messages = min(len(messages), MAX_MESSAGES_PER_TURN)
+        if n_messages < len(messages):
+            turn, rest = messages[:n_messages], messages[n_messages:]
+            self._take_turn(turn)
+            self._hold(rest, soon=True)
+        else:
+            self._take_turn(messages)
+
+    def _take_turn(self, messages: Sequence[Message]) -> None:
+        position = n_asked = 0
+        while position < len(messages):
+            if self._is_feed:
+                first = position
+                position = self._system.take_all(messages, self._tables, first)
+                if position > first:
+                    last = messages[position - 1]
+                    if isinstance(last, OBSERVATION_TYPES):
+                        self._last_seq = last.seq or self._last_seq
+                    continue
+            if self._must_wait(messages[position]):
+                self._hold(messages[position:])
+                return
+            if n_asked == MAX_REQUESTS_PER_TURN:
+                self._hold(messages[position:], soon=True)
+                return
+            n_asked += 1
+            self._take_request(messages[position])
+            position += 1
+
+    def _must_wait(self, message: Message) -> bool:
+        # For a blocking mailbox to have room; or for a slow peer to read its snapshots,
+        # before the next one of them makes its outbox longer.
+        if isinstance(message, OBSERVATION_TYPES):
+            return self._is_feed
+        return self.is_slow and isinstance(message, (Subscribe, *REQUEST_TYPES))
+
+    def _hold(self, messages: Sequence[Message], *, soon: bool = False) -> None:
+        # Read nothing more until these are taken: soon, or when there is room.
+        if not self._is_open or self._transport is None:
+            return
+        self._held.extend(messages)
+        self._transport.pause_reading()
+        if soon:
+            self._loop.call_soon(self._take_held)
+        elif not self._waits_for_room:
+            self._waits_for_room = True
+            self._system.when_room(self._room_made)
+
+    def _room_made(self) -> None:
+        self._waits_for_room = False
+        self._take_held()
+
+    def _take_held(self) -> None:
+        if not self._held or not self._is_open or self._transport is None:
+            return
+        messages, self._held = list(self._held), deque()
+        end = self._end_of(lambda: self._take_all(messages))
+        if len(self._held) == len(messages):
+            return
+        if not self._held:
+            end = end or self._end_later
+            self._transport.resume_reading()
+        # Soon, not now: a turn is just ending.
+        self._loop.call_soon(self._finish_turn, end)
+
+    def _take_request(self, message: Message) -> None:
+        if self._requests is not None and self._is_open:
+            self._requests.take(message)
+
+    def _greet(self, message: Message) -> None:
+        if type(message) is not Hello:
+            detail = f"the first message must be Hello, was {type(message).__name__}"
+            raise EndedError(RejectReason.UNEXPECTED, detail)
+        if message.version != WIRE_VERSION:
+            raise WireVersionError(message.version, WIRE_VERSION)
+        transport, subscriber = self._transport, self._subscriber
+        if transport is None or subscriber is None or not self._is_open:
+            return
+        certificate = common_name(transport.get_extra_info("peercert"))
+        grant = self._server.access.admit(message, certificate)
+        if self._server.is_full:
+            detail = f"the sidecar takes {self._server.max_connections} connections"
+            raise EndedError(RejectReason.TOO_MANY, detail)
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        self._hello = structs.replace(message, token="")
+        self._requests = Requests(
+            self._server, subscriber, self._tables, message.role, grant
+        )
+        self._is_feed = message.role is Role.FEED
+        self._server.greeted(self)
+        logger.info(
+            "connection.greeted peer=%s role=%s grant=%s",
+            message.name,
+            message.role,
+            grant.name,
+        )
+        subscriber.name = message.name
+        subscriber.send(Hello(role=Role.SIDECAR, name=self._server.instance))
+
+    def _end_turn(self) -> None:
+        self._system.end_turn()
+        self._acknowledge()
+        if self._subscriber is not None and self._is_open:
+            self._subscriber.flush()
+
+    def _acknowledge(self) -> None:
+        # Only the newest counts, so that a slow peer can be told later.
+        subscriber = self._subscriber
+        if subscriber is None or subscriber.is_slow:
+            return
+        if self._last_seq > self._acknowledged:
+            self._acknowledged = self._last_seq
+            subscriber.send(Acknowledged(seq=self._last_seq))
+
+    def _reject(self, reason: RejectReason, detail: str) -> None:
+        if not self._is_open:
+            return
+        # Of strangers there may be a flood: they are counted, and logged by interval.
+        logger.log(
+            logging.WARNING if self._hello else logging.DEBUG,
+            "connection.rejected peer=%s reason=%s detail=%s",
+            self.name,
+            reason,
+            detail,
+        )
+        self._server.rejected[reason] += 1
+        self._write_last(Rejected(reason=reason, detail=detail[:MAX_TEXT_LENGTH]))
+        # A peer that is still writing when we close sees its write fail, and never
+        # reads why: let it write, and close when it does.
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if transport.can_write_eof():  # TLS has no half of a connection
+                transport.write_eof()
+            transport.resume_reading()
+            self._abort_later(transport, ABORT_AFTER_S)
+
+    def _write_last(self, message: Message) -> None:
+        # However slowly it is read: from here on that does not matter.
+        self._is_over = True
+        if self._subscriber is not None:
+            self._subscriber.send(message)
+            self._subscriber.flush()
+
+    def _close(self, timeout_s: float | None = None) -> None:
+        self._is_over = True
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.close()
+            self._abort_later(transport, timeout_s or ABORT_AFTER_S)
+
+    def _abort_later(self, transport: asyncio.Transport, timeout_s: float) -> None:
+        self._abort_timer = self._loop.call_later(timeout_s, transport.abort)

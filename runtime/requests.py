@@ -1,0 +1,159 @@
+"""What a peer that has greeted may ask, and what it is answered.
+
+Rule: what one may say follows from its role, and what one may subscribe to from its
+grant. A subscription that is refused costs nothing but itself; anything else that one
+may not say ends the connection.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from ..actors.tables import SymbolTables
+from ..messages import (
+    COMMAND_TYPES,
+    OBSERVATION_TYPES,
+    REQUEST_TYPES,
+    Goodbye,
+    Heartbeat,
+    InvalidTopicError,
+    MailboxFullError,
+    Message,
+    Rejected,
+    RejectedError,
+    RejectReason,
+    Role,
+    Subscribe,
+    SymbolsDeclared,
+    Unsubscribe,
+)
+from ..messages.fields import MAX_TEXT_LENGTH
+from ..messages.topics import check_pattern
+from .access import Grant
+from .subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from .server import Server
+
+_FED = (*OBSERVATION_TYPES, SymbolsDeclared)
+_SUBSCRIPTIONS = (Subscribe, Unsubscribe)
+
+_TAKEN_FROM: Final[dict[Role, tuple[type, ...]]] = {
+    Role.FEED: _FED,
+    Role.SUBSCRIBER: _SUBSCRIPTIONS,
+    Role.OPERATOR: (*_SUBSCRIPTIONS, *COMMAND_TYPES, *REQUEST_TYPES),
+}
+"""What each role may say, besides `Heartbeat` and `Goodbye`."""
+
+
+class EndedError(Exception):
+    """Leaves the loop over a peer's messages: it has ended with this one.
+
+    Parameters
+    ----------
+    reason, detail
+        Of the `Rejected` that it is told; ``None`` after a `Goodbye`.
+    """
+
+    def __init__(self, reason: RejectReason | None = None, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Requests:
+    """Takes one peer's messages, all but the observations.
+
+    Parameters
+    ----------
+    server
+        The server that the peer is connected to.
+    subscriber
+        Where answers go.
+    tables
+        The peer's tables.
+    role, grant
+        What it is, and what it may.
+    """
+
+    def __init__(
+        self,
+        server: "Server",
+        subscriber: Subscriber,
+        tables: SymbolTables,
+        role: Role,
+        grant: Grant,
+    ) -> None:
+        self._system = server.system
+        self._operations = server.operations
+        self._subscriber = subscriber
+        self._tables = tables
+        self._role = role
+        self._grant = grant
+
+    def take(self, message: Message) -> None:
+        """Do what a message asks, or say why not.
+
+        Raises
+        ------
+        EndedError
+            When the connection ends with it.
+        MalformedMessageError
+            When a table contradicts itself.
+        """
+        subscriber = self._subscriber
+        kind = type(message)
+        if kind is Goodbye:
+            raise EndedError
+        if kind is Heartbeat:
+            return
+        if kind not in _TAKEN_FROM[self._role]:
+            self._refuse(message)
+        elif isinstance(message, Subscribe):
+            self._subscribe(subscriber, message)
+        elif isinstance(message, Unsubscribe):
+            subscriber.unsubscribe(message.subscription)
+        elif isinstance(message, SymbolsDeclared):
+            self._system.take(message, self._tables)
+        elif isinstance(message, REQUEST_TYPES):
+            subscriber.send(self._operations.answer(message))
+            subscriber.flush()
+        else:
+            self._command(subscriber, message)
+
+    def _command(self, subscriber: Subscriber, message: Message) -> None:
+        try:
+            self._system.take(message, self._tables)
+        except MailboxFullError as error:
+            reason = RejectReason.TOO_MANY
+            subscriber.send(Rejected(reason=reason, detail=str(error)))
+
+    def _subscribe(self, subscriber: Subscriber, message: Subscribe) -> None:
+        self._system.end_turn()  # the snapshot includes all that came before
+        try:
+            check_pattern(message.pattern)
+            self._grant.check_topic(message.pattern)
+            subscriber.subscribe(message)
+        except InvalidTopicError as error:
+            self._answer(message, RejectReason.INVALID_TOPIC, str(error))
+        except RejectedError as error:
+            self._answer(message, RejectReason(error.reason), error.detail)
+        subscriber.flush()  # so that it is known whether it is slow
+
+    def _refuse(self, message: Message) -> None:
+        # What it may not say; a subscription that is refused costs it nothing else.
+        name = type(message).__name__
+        if not any(type(message) in k for k in _TAKEN_FROM.values()):
+            detail = f"a sidecar takes no {name}"
+            raise EndedError(RejectReason.UNEXPECTED, detail)
+        detail = f"a {self._role} may not say {name}"
+        if not isinstance(message, Subscribe):
+            raise EndedError(RejectReason.NOT_ALLOWED, detail)
+        self._answer(message, RejectReason.NOT_ALLOWED, detail)
+
+    def _answer(self, message: Subscribe, reason: RejectReason, detail: str) -> None:
+        self._subscriber.send(
+            Rejected(
+                reason=reason,
+                detail=detail[:MAX_TEXT_LENGTH],
+                subscription=message.subscription,
+            )
+        )
