@@ -12,6 +12,9 @@ The tree, most general first::
     |-- BarFileError (ValueError)             a bar file's row or column is unusable
     |-- InvalidReturnsError (ValueError)      arrays that cannot be returns of one grid
     |-- SnapshotError (ValueError)            bytes that are no snapshot of this factory
+    |-- PayloadError (ValueError)             a qmtl payload outside its schema
+    |-- BacktestRejectedError                 qmtl gave up a backtest, and why
+    |-- ExtraMissingError (ImportError)       an optional dependency is not installed
     |-- MailboxFullError                      a bounded mailbox refused a message
     |-- ActorDeadError                        a message to an actor that has ended
     |-- SlowSubscriberError                   a subscriber was cut by its own policy
@@ -183,6 +186,59 @@ class SnapshotError(BetaFactoryError, ValueError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"snapshot {reason}")
+
+
+class PayloadError(BetaFactoryError, ValueError):
+    """A payload in a qmtl stream that does not have the schema it must have.
+
+    Parameters
+    ----------
+    where
+        Which payload: of what, and its timestamp.
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"{where}: {reason}")
+
+
+class BacktestRejectedError(BetaFactoryError):
+    """qmtl gave up a backtest: something in the strategy, or of its setup, failed.
+
+    Parameters
+    ----------
+    strategy
+        Its class.
+    reason
+        What qmtl says.
+    """
+
+    def __init__(self, strategy: str, reason: str) -> None:
+        self.strategy = strategy
+        self.reason = reason
+        super().__init__(f"backtest of {strategy}: {reason}")
+
+
+class ExtraMissingError(BetaFactoryError, ImportError):
+    """What an optional part of this package needs cannot be imported.
+
+    Parameters
+    ----------
+    extra
+        The extra of this package that brings it.
+    cause
+        What the import said.
+    """
+
+    def __init__(self, extra: str, cause: str) -> None:
+        self.extra = extra
+        self.cause = cause
+        super().__init__(
+            f"pip install 'hft-beta-factory[{extra}]' brings what is missing: {cause}"
+        )
 
 
 class MailboxFullError(BetaFactoryError):

@@ -394,6 +394,25 @@ class BetaClient:
             self._link.raise_if_ended()
             await self._link.wait()
 
+    async def wait_ended(self) -> None:
+        """Wait until there will be no other connection. Cancelling it loses nothing.
+
+        For a feed that has nothing to publish just now: whoever publishes or iterates
+        learns of the end there.
+
+        Raises
+        ------
+        FeedDisconnectedError
+            When the sidecar said `Goodbye`, or reconnecting was given up.
+        RejectedError
+            When the sidecar refused something.
+        MalformedMessageError
+            When the sidecar sent what is no message.
+        """
+        while True:
+            self._link.raise_if_ended()
+            await self._link.wait()
+
     @property
     def _entered_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

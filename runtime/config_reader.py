@@ -14,6 +14,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -47,7 +48,8 @@ def load_config(
     Parameters
     ----------
     path
-        A TOML file.
+        A TOML file; or qmtl's own (``.yml``, ``.yaml``), whose section ``beta_factory``
+        is read (see `yaml_section`).
     environ
         Variables that override its keys.
 
@@ -55,10 +57,23 @@ def load_config(
     ------
     ConfigError
         When the file is not TOML, or keys or values are wrong: with all of them.
+    ExtraMissingError
+        When it is YAML, and PyYAML is not installed.
     FileNotFoundError
         When there is no such file.
     """
-    return parse_config(read_text(path), source=os.fspath(path), environ=environ)
+    source = os.fspath(path)
+    if Path(path).suffix.lower() in {".yml", ".yaml"}:
+        from . import yaml_section  # noqa: PLC0415 - needs an extra
+
+        return read_document(
+            yaml_section.read_section(path),
+            source=source,
+            environ=environ,
+            prefix=yaml_section.PREFIX,
+            section=yaml_section.SECTION,
+        )
+    return parse_config(read_text(path), source=source, environ=environ)
 
 
 def parse_config(
@@ -92,7 +107,38 @@ def parse_config(
     (120, 1024)
     """
     document = parse_toml(text, source)
-    reader = _Reader()
+    return read_document(document, source=source, environ=environ)
+
+
+def read_document(
+    document: Table,
+    *,
+    source: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    prefix: str = PREFIX,
+    section: str = "",
+) -> SidecarConfig:
+    """Read a configuration from a document that somebody else has parsed.
+
+    Parameters
+    ----------
+    document
+        Nested dicts and lists, as TOML gives them; changed by the variables.
+    source
+        Where it came from, for errors.
+    environ
+        Variables that override its keys; none by default.
+    prefix
+        How a variable begins that is ours.
+    section
+        Where in its source the document stands; begins the path of each problem.
+
+    Raises
+    ------
+    ConfigError
+        When keys or values are wrong: with all of them.
+    """
+    reader = _Reader(prefix, f"{section}." if section else "")
     reader.override(document, environ or {})
     if config := reader.read(document):
         return config
@@ -132,13 +178,16 @@ class _Reader(Reader):
     # Walks a document and builds the configuration, or collects what is wrong with it.
     places = _PLACES
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = PREFIX, section: str = "") -> None:
         super().__init__()
+        self._prefix = prefix
+        self._section = section
         self._variable_of: dict[str, str] = {}
 
     def override(self, document: Table, environ: Mapping[str, str]) -> None:
         # Puts the values of our variables into the document.
-        for variable in sorted(v for v in environ if v.upper().startswith(PREFIX)):
+        prefix = self._prefix
+        for variable in sorted(v for v in environ if v.upper().startswith(prefix)):
             target = self._target(variable, environ[variable], document)
             if target is None:
                 continue
@@ -171,7 +220,7 @@ class _Reader(Reader):
         # An item is set by whatever sets its list.
         variable = self._variable_of.get(re.sub(r"\[\d+\]$", "", path))
         by = f" (set by {variable})" if variable else ""
-        self.problems.append((path, reason + by))
+        self.problems.append((self._section + path, reason + by))
 
     def _target(
         self, variable: str, value: str, document: Table
@@ -181,7 +230,7 @@ class _Reader(Reader):
         if re.search("[\ud800-\udfff]", variable + value):  # bytes as Python has them
             self.report(ascii(variable), "is not UTF-8")
             return None
-        match variable[len(PREFIX) :].lower().split("__"):
+        match variable[len(self._prefix) :].lower().split("__"):
             case ["symbols"]:
                 return ["symbols"], tuple[Name, ...]
             case [section, key] if key in _KEYS.get(section, ()):
@@ -197,7 +246,7 @@ class _Reader(Reader):
                 pass
         tables = _KEYS | {f"factors__{f}": FACTOR_KEYS for f in factors or ("market",)}
         known = [f"{name}__{key}" for name, keys in tables.items() for key in keys]
-        known = [f"{PREFIX}{path}".upper() for path in ("symbols", *known)]
+        known = [f"{self._prefix}{path}".upper() for path in ("symbols", *known)]
         guess = hint(variable.upper(), known, cutoff=0.85)  # all begin alike
         self.report(variable, f"fits no key{guess}")
         return None

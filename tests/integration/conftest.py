@@ -1,5 +1,7 @@
 """Every test over real sockets runs under asyncio and under uvloop."""
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 def socket_path(tmp_path: Path) -> Path:
     """Where a sidecar may listen."""
     return tmp_path / "beta.sock"
+
+
+@pytest.fixture
+def real_bridge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+    """`beta_factory.qmtl` on the real qmtl, where no ``qmtl.yml`` is."""
+    if find_spec("qmtl") is None:
+        pytest.skip("qmtl is not installed: pip install 'hft-beta-factory[qmtl]'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    return import_module("beta_factory.qmtl")

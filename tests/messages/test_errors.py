@@ -11,11 +11,13 @@ import pytest
 from beta_factory.messages import (
     ActorDeadError,
     AddressInUseError,
+    BacktestRejectedError,
     BarFileError,
     BetaFactoryError,
     BoardError,
     BoardFormatError,
     ConfigError,
+    ExtraMissingError,
     FeedDisconnectedError,
     FeedError,
     FrameTooLargeError,
@@ -24,6 +26,7 @@ from beta_factory.messages import (
     MailboxFullError,
     MalformedMessageError,
     NotOnBoardError,
+    PayloadError,
     RejectedError,
     RejectReason,
     SlowSubscriberError,
@@ -124,6 +127,22 @@ CASES: Final[dict[str, Case]] = {
         SnapshotError("is damaged: 10 bytes with another checksum"),
         {"reason": "is damaged: 10 bytes with another checksum"},
         "snapshot is damaged: 10 bytes with another checksum",
+    ),
+    "payload": Case(
+        PayloadError("price of AAPL at 86400", "has no field 'close'"),
+        {"where": "price of AAPL at 86400", "reason": "has no field 'close'"},
+        "price of AAPL at 86400: has no field 'close'",
+    ),
+    "backtest": Case(
+        BacktestRejectedError("Hedge", "gap detected"),
+        {"strategy": "Hedge", "reason": "gap detected"},
+        "backtest of Hedge: gap detected",
+    ),
+    "extra": Case(
+        ExtraMissingError("qmtl", "No module named 'qmtl'"),
+        {"extra": "qmtl", "cause": "No module named 'qmtl'"},
+        "pip install 'hft-beta-factory[qmtl]' brings what is missing: "
+        "No module named 'qmtl'",
     ),
     "mailbox": Case(
         MailboxFullError("symbol/AAPL", 256),
