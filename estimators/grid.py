@@ -229,6 +229,21 @@ class Grid(ABC):
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[newest % capacity]
 
+    def _put_between(self, at: int, stamp: int, benchmark_return: float) -> None:
+        # A bar without returns at this index; those from there on move by one.
+        if self.newest + 1 - self.oldest >= len(self.stamps):
+            self._make_room()
+        n_slots = len(self.stamps)
+        for bar in range(self.newest, at - 1, -1):
+            for ring in (self.stamps, self._x, self._y):
+                ring[(bar + 1) % n_slots] = ring[bar % n_slots]
+        slot = at % n_slots
+        self.stamps[slot] = stamp
+        self._x[slot] = usable(benchmark_return)
+        self._y[slot] = nan
+        self.newest += 1
+        self.cells = self._columns[self.newest % n_slots]
+
     def _position(self, stamp: int) -> int:
         # The first bar that is kept whose stamp is not below this one.
         low, high = self.oldest, self.newest + 1

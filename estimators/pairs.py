@@ -194,18 +194,7 @@ class PairWindows(AmendableGrid):
             if at == self.oldest:
                 return None
             self.oldest += 1
-        if self.newest + 1 - self.oldest >= len(self.stamps):
-            self._make_room()
-        n_slots = len(self.stamps)
-        for bar in range(self.newest, at - 1, -1):
-            for ring in (self.stamps, self._x, self._y):
-                ring[(bar + 1) % n_slots] = ring[bar % n_slots]
-        slot = at % n_slots
-        self.stamps[slot] = stamp
-        self._x[slot] = usable(benchmark_return)
-        self._y[slot] = nan
-        self.newest += 1
-        self.cells = self._columns[self.newest % n_slots]
+        self._put_between(at, stamp, benchmark_return)
         return at
 
     def restart(self, bar: int) -> None:

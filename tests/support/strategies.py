@@ -23,6 +23,7 @@ from beta_factory.actors import (
     BetaRows,
     Factor,
     MarketBetaConfig,
+    commits,
     lockstep,
 )
 from beta_factory.actors.publisher import BetaPublisher
@@ -306,17 +307,18 @@ class Paths:
 
     scalar_rows: int = WindowSlab.scalar_rows
     small_frame: int = lockstep.SMALL_FRAME
-    whole_pass_share: int = lockstep.WHOLE_PASS_SHARE
+    whole_pass_share: int = commits.WHOLE_PASS_SHARE
 
     @contextmanager
     def taken(self) -> Generator[None, None, None]:
         """Choose them for the time being."""
-        shares = mock.patch.multiple(
-            lockstep,
-            SMALL_FRAME=self.small_frame,
-            WHOLE_PASS_SHARE=self.whole_pass_share,
-        )
-        with shares, mock.patch.object(WindowSlab, "scalar_rows", self.scalar_rows):
+        frames = mock.patch.object(lockstep, "SMALL_FRAME", self.small_frame)
+        shares = mock.patch.object(commits, "WHOLE_PASS_SHARE", self.whole_pass_share)
+        with (
+            frames,
+            shares,
+            mock.patch.object(WindowSlab, "scalar_rows", self.scalar_rows),
+        ):
             yield
 
 

@@ -1,0 +1,201 @@
+"""From staged rows to updates: the one computation of a turn.
+
+Rule: rows are computed in the order in which they were staged, and the same bits come
+out however many there are. A few rows cost less as scalars, many as a gather, most as a
+whole pass (see `estimators.moments`), so the choice is only about time.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimators import AmendableGrid
+from ..messages import Reason, Status
+from .columns import BetaColumns, Rows
+from .config import Factor
+from .rows import BetaRow, BetaRows
+from .standing import Standing
+from .windows import windows_of
+
+WHOLE_PASS_SHARE: Final = 4
+"""From a quarter of the rows on, a pass over all of them beats gathering some."""
+
+
+class Commits:
+    """The windows of one factor, what is staged in them, and what was computed.
+
+    Parameters
+    ----------
+    factor
+        The model.
+    symbols
+        Symbol of each row.
+    """
+
+    def __init__(self, factor: Factor, symbols: tuple[str, ...]) -> None:
+        n_rows = len(symbols)
+        self.factor = factor
+        self.symbols = symbols
+        self.ts_event = -1
+        """Stamp of the newest bar; -1 before the first."""
+        self.updates: list[BetaColumns | BetaRows] = []
+        """What was computed since `drain` was last called."""
+        self.n_pairs: int = 0
+        """Pairs completed so far."""
+        self._slab = windows_of(factor.model, n_rows)
+        self._standing = Standing(n_rows, factor.model)
+        self._staged: list[int] = []
+        self._staged_ts_init: list[int] = []
+        self._all_rows: Rows = np.arange(n_rows)
+
+    @property
+    def n_bars(self) -> int:
+        """Bars opened so far."""
+        return self._slab.newest + 1
+
+    def drain(self) -> list[BetaColumns | BetaRows]:
+        """Return what was computed since the last call, oldest first."""
+        updates = self.updates
+        if updates:
+            self.updates = []
+        return updates
+
+    def commit(self) -> None:
+        """Add the staged rows to their windows and compute their updates."""
+        staged = self._staged
+        if not staged:
+            return
+        if len(staged) <= self._slab.scalar_rows:
+            self._commit_scalars(staged, self._staged_ts_init)
+        else:
+            self._commit_rows(np.array(staged), np.array(self._staged_ts_init))
+        self._staged = []
+        self._staged_ts_init = []
+
+    def override(self, rows: int | Rows, status: Status | None, reason: Reason) -> None:
+        """Publish rows under a status of their own until this is called with ``None``.
+
+        Parameters
+        ----------
+        rows
+            A row, or several.
+        status
+            `DEGRADED`, `HALTED` or `REMOVED`; ``None`` returns to what the window says.
+        reason
+            Why.
+        """
+        self.commit()
+        self._standing.override(rows, status, reason)
+        if self.n_bars:
+            self._emit_status(np.atleast_1d(rows))
+
+    @property
+    def windows(self) -> AmendableGrid:
+        """The windows, to look at."""
+        return self._slab
+
+    def _commit_column(
+        self, returns: NDArray[np.float64], ts_inits: NDArray[np.int64]
+    ) -> None:
+        # A column in row order, NaN = missing, none of whose cells is filled yet.
+        slab = self._slab
+        rows = np.flatnonzero(~np.isnan(returns))
+        if len(rows) * WHOLE_PASS_SHARE < len(returns):
+            if len(rows):
+                slab.column[rows] = returns[rows]
+                self._commit_rows(rows, ts_inits)
+            return
+        slab.fill(returns)
+        n, numbers = slab.estimate()
+        if len(rows) == len(returns):
+            self._emit(self._all_rows, n, numbers, ts_inits)
+        else:
+            self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+
+    def _commit_rows(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
+        # Rows in the order of their updates; their cells are filled.
+        slab = self._slab
+        n_rows = len(self.symbols)
+        if len(rows) * WHOLE_PASS_SHARE < n_rows:
+            slab.add(rows)
+            self._emit(rows, *slab.estimate(rows), ts_inits)
+            return
+        column = np.full(n_rows, np.nan)
+        column[rows] = slab.column[rows]
+        slab.fill(column)
+        n, numbers = slab.estimate()
+        self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+
+    def _commit_scalars(self, rows: list[int], ts_inits: list[int]) -> None:
+        slab = self._slab
+        worth_of = self._standing.paired_worth
+        window_start_of = slab.window_start_of
+        updates: list[BetaRow] = []
+        for row, ts_init in zip(rows, ts_inits, strict=True):
+            slab.add_one(row)
+            n, numbers = slab.estimate_one(row)
+            status, reason = worth_of(row, n, numbers[0], slab.newest)
+            start = window_start_of(row)
+            updates.append(
+                BetaRow(row, int(n), numbers, status, reason, 0, ts_init, start)
+            )
+        self.n_pairs += len(rows)
+        self.updates.append(
+            BetaRows(
+                factor=self.factor.name,
+                benchmark=self.factor.benchmark,
+                symbols=self.symbols,
+                ts_event=self.ts_event,
+                updates=updates,
+            )
+        )
+
+    def _emit(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        numbers: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> None:
+        self._standing.paired(rows, self._slab.newest)
+        self.n_pairs += len(rows)
+        self._append(rows, n, numbers, ts_inits)
+
+    def _emit_status(self, rows: Rows, ts_init: int | None = None) -> None:
+        # An update without a pair of the open bar: the window as it stands.
+        if len(rows):
+            n, numbers = self._slab.estimate(rows)
+            stamp = self.ts_event if ts_init is None else ts_init
+            self._append(rows, n, numbers, np.array([stamp]))
+
+    def _append(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        numbers: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> None:
+        standing = self._standing
+        status, reason = standing.worth(rows, n, numbers[0], self._slab.newest)
+        self.updates.append(
+            BetaColumns(
+                factor=self.factor.name,
+                benchmark=self.factor.benchmark,
+                symbols=self.symbols,
+                rows=rows,
+                ts_event=self.ts_event,
+                numbers=numbers.copy(),
+                n_obs=n.astype(np.int32),
+                window_start=self._slab.window_starts(rows),
+                status=status,
+                reason=reason,
+                revision=standing.revision[rows],
+                ts_init=ts_inits,
+                seq=_UNPUBLISHED,
+                n_eff=self._slab.effective(rows),
+            )
+        )
+
+
+_UNPUBLISHED: Final = np.zeros(0, dtype=np.int64)
