@@ -11,6 +11,8 @@ import json
 import sys
 import time
 
+from beta_factory.runtime.memory import settle_objects
+
 from .market import WINDOW, names
 from .pipeline import Pipeline
 from .tasks import TaskFactory
@@ -42,6 +44,7 @@ def main() -> None:
     kind, n_symbols = sys.argv[1], int(sys.argv[2])
     if kind == "ours":
         pipeline = Pipeline(n_symbols)
+        settle_objects()  # as the sidecar does before it listens
         spent = collections()
         pipeline.check()
     else:

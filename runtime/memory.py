@@ -1,4 +1,4 @@
-"""Keep freed memory in the process instead of giving it back at every turn.
+"""What a long-lived process does about its memory: keep it, and not walk it in vain.
 
 A turn of 5,000 symbols allocates and frees a few arrays of some hundred kilobytes.
 glibc takes blocks of that size from the kernel and returns them at once, and every
@@ -8,6 +8,7 @@ every few milliseconds had better keep its pages.
 """
 
 import ctypes
+import gc
 import sys
 from typing import Final
 
@@ -36,3 +37,14 @@ def keep_freed_memory() -> bool:
     trimmed = mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
     mapped = mallopt(_M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK_BYTES)
     return bool(trimmed and mapped)
+
+
+def settle_objects() -> None:
+    """Spare the collector what lives as long as the process.
+
+    Every symbol's actor, cell and mailbox is an object that a full collection visits:
+    100 ms at 20,000 symbols, for nothing, since none of them ever becomes garbage.
+    Called once everything that lasts is there.
+    """
+    gc.collect()
+    gc.freeze()

@@ -28,7 +28,7 @@ from .access import access_of
 from .address import Address, is_loopback
 from .clock import Clock, LiveClock
 from .config import BoardConfig, SidecarConfig
-from .memory import keep_freed_memory
+from .memory import keep_freed_memory, settle_objects
 from .peer import Connection
 from .server import Server
 from .system import System, SystemStatistics
@@ -176,6 +176,11 @@ def run_sidecar(
     """Run a sidecar in its own event loop until SIGINT or SIGTERM, see `serve`."""
     keep_freed_memory()
 
+    def settle(address: Address) -> None:
+        settle_objects()
+        if on_listening is not None:
+            on_listening(address)
+
     async def main() -> SidecarSummary:
         stop = anyio.Event()
         summaries: list[SidecarSummary] = []
@@ -191,7 +196,7 @@ def run_sidecar(
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stop_on_signal)
-                summaries.append(await serve(config, stop, on_listening=on_listening))
+                summaries.append(await serve(config, stop, on_listening=settle))
                 tasks.cancel_scope.cancel()
         return summaries[0]
 
