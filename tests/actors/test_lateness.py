@@ -61,7 +61,7 @@ def assert_same(left: list[BetaUpdated], right: list[BetaUpdated]) -> None:
                 assert math.isclose(one, two, rel_tol=1e-11, abs_tol=1e-12)
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(
     st.integers(0, 2**32),
     st.integers(5, 60),
