@@ -14,6 +14,4 @@ def pytest_report_header() -> str:
     """Say what is left out, and why."""
     if HAS_QMTL:
         return "qmtl: installed"
-    return (
-        "qmtl: not installed, so its tests skip and the bridge's doctests are left out"
-    )
+    return "qmtl: not installed: its tests skip, the bridge's doctests are left out"
