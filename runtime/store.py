@@ -17,7 +17,6 @@ that file, so that no two write one store.
 """
 
 import errno
-import fcntl
 import os
 import sqlite3
 import zlib
@@ -259,6 +258,8 @@ class Promise:
     """
 
     def __init__(self, path: str) -> None:
+        import fcntl  # noqa: PLC0415 - POSIX, as is whoever writes a store
+
         self._file = os.open(
             promise_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
