@@ -127,9 +127,12 @@ class Feed:
     async def acknowledgements(self, count: int) -> list[float]:
         """Return how long single returns wait for theirs, in seconds."""
         waits: list[float] = []
+        opening = self.opening()
+        await self.client.publish(opening)
         for number in range(count):
-            if not number % len(self.symbols):
-                await self.client.publish(opening := self.opening())
+            if number and not number % len(self.symbols):
+                opening = self.opening()
+                await self.client.publish(opening)
                 await self.client.flush()
             symbol = self.symbols[number % len(self.symbols)]
             started = time.perf_counter()

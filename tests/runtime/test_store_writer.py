@@ -187,7 +187,7 @@ def test_retention_leaves_what_a_recovery_needs(
     tmp_path: Path, retention: Retention, first: int
 ) -> None:
     path = tmp_path / "store"
-    bases = []
+    bases: list[int] = []
     for run in range(4):
         LiveRun(path).take(range(run * 10, run * 10 + 10)).end()
         bases.append(add_snapshot(path))
