@@ -61,6 +61,7 @@ from .errors import (
     SlowSubscriberError,
     SnapshotError,
     StaleBoardError,
+    StoreError,
     WireVersionError,
 )
 from .operations import (
@@ -151,6 +152,7 @@ __all__ = [
     "SnapshotError",
     "StaleBoardError",
     "Status",
+    "StoreError",
     "Subscribe",
     "Subscribed",
     "SymbolsDeclared",

@@ -63,6 +63,9 @@ class Hello(
     name: Name = "anonymous"
     token: Text = ""
     """Shared secret; empty = none."""
+    sequence: Text = ""
+    """Which sequence the speaker's `seq` numbers belong to, the same over all of its
+    connections, so that what it sends again counts once; empty = none."""
 
 
 class Subscribe(

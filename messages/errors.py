@@ -15,6 +15,7 @@ The tree, most general first::
     |-- PayloadError (ValueError)             a qmtl payload outside its schema
     |-- BacktestRejectedError                 qmtl gave up a backtest, and why
     |-- ExtraMissingError (ImportError)       an optional dependency is not installed
+    |-- StoreError                            a store that cannot be used, or not all
     |-- MailboxFullError                      a bounded mailbox refused a message
     |-- ActorDeadError                        a message to an actor that has ended
     |-- SlowSubscriberError                   a subscriber was cut by its own policy
@@ -239,6 +240,27 @@ class ExtraMissingError(BetaFactoryError, ImportError):
         super().__init__(
             f"pip install 'hft-beta-factory[{extra}]' brings what is missing: {cause}"
         )
+
+
+class StoreError(BetaFactoryError):
+    """A store that cannot be read or written, or only in part.
+
+    Parameters
+    ----------
+    path
+        The store.
+    reason
+        What is wrong with it.
+    position
+        The first turn that cannot be used; ``None`` = it is about the whole store.
+    """
+
+    def __init__(self, path: str, reason: str, position: int | None = None) -> None:
+        self.path = path
+        self.reason = reason
+        self.position = position
+        place = "" if position is None else f", turn {position}"
+        super().__init__(f"{path}{place}: {reason}")
 
 
 class MailboxFullError(BetaFactoryError):

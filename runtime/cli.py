@@ -32,6 +32,7 @@ from .cli_common import (
     token_of,
 )
 from .cli_operator import actors, dead_letters
+from .cli_store import asof, record, store
 
 app = typer.Typer(
     help="Live rolling betas of many symbols, published by topic.",
@@ -41,6 +42,9 @@ app = typer.Typer(
 )
 app.add_typer(actors, name="actors")
 app.add_typer(dead_letters, name="dead-letters")
+app.command()(record)
+app.command()(asof)
+app.command()(store)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -119,7 +123,8 @@ def validate(
 def replay(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help="Bar file (.parquet, .csv), or script (.toml).")
+        Path,
+        typer.Argument(help="Bar file (.parquet, .csv), script (.toml), or store."),
     ],
     *,
     benchmark: BenchmarkOption = "SPY",
@@ -150,7 +155,12 @@ def replay(
     overnight: OvernightOption = "exclude",
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Replay a bar file, or a script and check what it expects."""
+    """Replay a bar file, a sidecar's store, or a script and check what it expects."""
+    from .store import is_store  # noqa: PLC0415
+
+    if is_store(file):
+        store(file)
+        return
     from .replay_command import (  # noqa: PLC0415
         Playback,
         parse_speed,

@@ -13,6 +13,7 @@ between. Which connection they come over is the business of `link`.
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -61,6 +62,7 @@ def connect(
     role: Role = Role.SUBSCRIBER,
     token: str | None = None,
     tls: ClientTls | None = None,
+    sequence: str = "",
     reconnect: bool = True,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     silence_timeout_s: float = SILENCE_TIMEOUT_S,
@@ -82,6 +84,10 @@ def connect(
         environment, see `default_token`.
     tls
         How to know the sidecar, where its address is TCP with TLS.
+    sequence
+        Names the sequence that our ``seq`` numbers belong to: what a sidecar has taken
+        of it counts once, however often it is sent. By default it is this client's own;
+        a feed that keeps its numbers over restarts keeps its name, too.
     reconnect
         Whether to dial again when the connection is lost.
     connect_timeout_s
@@ -115,7 +121,12 @@ def connect(
     token = default_token() if token is None else token
     return BetaClient(
         address,
-        Hello(role=role, name=name, token=token),
+        Hello(
+            role=role,
+            name=name,
+            token=token,
+            sequence=sequence or secrets.token_hex(8),
+        ),
         tls=tls,
         reconnect=reconnect,
         connect_timeout_s=connect_timeout_s,

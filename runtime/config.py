@@ -14,6 +14,7 @@ from ..actors import Factor
 from ..messages import ConfigError
 from ..messages.fields import Name
 from .address import Address, default_address
+from .durability import Durability
 from .mailbox import OverflowPolicy
 from .supervisor import RestartPolicy
 
@@ -189,6 +190,22 @@ class BoardConfig(
             raise ConfigError([("heartbeat_bound_s", reason)])
 
 
+class StoreConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """Where the sidecar writes down what it takes; see `runtime.store`."""
+
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    """The SQLite file; without one nothing outlives the process."""
+    policy: Durability = Durability.OS
+    """What has happened to an observation before it is acknowledged."""
+    retention_bytes: Annotated[int, Meta(ge=1_048_576, le=2**50)] = 8 * 2**30
+    """Journal and snapshots together; the newest two snapshots always stay."""
+    retention_days: Annotated[float, Meta(gt=0, le=36_500)] = 7.0
+    snapshot_interval_s: Seconds = 60.0
+    """A restart replays at most about this much of the journal."""
+
+
 class SidecarConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -203,5 +220,6 @@ class SidecarConfig(
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     actors: ActorsConfig = ActorsConfig()
     board: BoardConfig = BoardConfig()
+    store: StoreConfig = StoreConfig()
     factors: tuple[Factor, ...]
     log: LogConfig = LogConfig()

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from msgspec import structs
@@ -45,6 +46,7 @@ from ..messages import (
 from ..messages.fields import MAX_TEXT_LENGTH
 from .framing import FrameReader
 from .requests import EndedError, Requests
+from .sequences import last_seq, untaken
 from .subscriber import EncodedUpdates, Subscriber
 from .tls import common_name
 
@@ -96,8 +98,14 @@ class Connection(asyncio.Protocol):
         self._held: deque[Message] = deque()
         self._waits_for_room = False
         self._end_later: EndedError | None = None
+        self.sequence = "", ""
+        """Name and sequence of a feed that has one."""
         self._last_seq = 0
+        self._durable_seq = 0
         self._acknowledged = 0
+        self._number = 0
+        self._repeats_to = 0
+        self._waits_for_store = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the peer a limited time to say who it is."""
@@ -123,7 +131,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Run one turn on what was read."""
-        if self._is_over or self._end_later is not None:
+        if self._is_over or self._end_later is not None or self._server.is_stopping:
             return  # read only so that the peer gets to our last word
         take = self._take_data if self._hello else self._take_greeting
         self._finish_turn(self._end_of(lambda: take(data)))
@@ -135,6 +143,8 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self._server.forget(self)
         self._transport = None
+        if self._server.journal is not None and self._number:
+            self._server.journal.left(self._number)
         if exc is not None:
             logger.info("connection.lost peer=%s error=%r", self.name, exc)
 
@@ -200,6 +210,11 @@ class Connection(asyncio.Protocol):
             self._close()
         else:
             self.abort()
+
+    def stop_reading(self) -> None:
+        """Take nothing more."""
+        if self._is_open and self._transport is not None:
+            self._transport.pause_reading()
 
     def abort(self) -> None:
         """Close at once, whatever has not been read."""
@@ -310,13 +325,15 @@ class Connection(asyncio.Protocol):
     def _take_turn(self, messages: Sequence[Message]) -> None:
         position = n_asked = 0
         while position < len(messages):
+            if self._repeats_to:
+                messages, position = self._untaken(messages[position:]), 0
+                if not messages:
+                    return
             if self._is_feed:
                 first = position
                 position = self._system.take_all(messages, self._tables, first)
                 if position > first:
-                    last = messages[position - 1]
-                    if isinstance(last, OBSERVATION_TYPES):
-                        self._last_seq = last.seq or self._last_seq
+                    self._took(messages[first:position])
                     continue
             if self._must_wait(messages[position]):
                 self._hold(messages[position:])
@@ -327,6 +344,23 @@ class Connection(asyncio.Protocol):
             n_asked += 1
             self._take_request(messages[position])
             position += 1
+
+    def _untaken(self, messages: Sequence[Message]) -> list[Message]:
+        # Without what was taken over another connection, or by the run before.
+        newest = last_seq(messages)
+        self._last_seq = max(self._last_seq, min(newest, self._repeats_to))
+        kept = untaken(messages, self._repeats_to)
+        if newest > self._repeats_to:
+            self._repeats_to = 0  # a feed's numbers rise
+        return kept
+
+    def _took(self, messages: Sequence[Message]) -> None:
+        last = messages[-1]
+        if isinstance(last, OBSERVATION_TYPES) and last.seq:
+            self._last_seq = last.seq
+            self._server.sequences.advance(self.sequence, last.seq)
+        if self._server.journal is not None:
+            self._server.journal.took(self._number, messages)
 
     def _must_wait(self, message: Message) -> bool:
         # For a blocking mailbox to have room; or for a slow peer to read its snapshots,
@@ -354,13 +388,15 @@ class Connection(asyncio.Protocol):
     def _take_held(self) -> None:
         if not self._held or not self._is_open or self._transport is None:
             return
+        if self._server.is_stopping:
+            return  # it was not acknowledged, and is sent again to the next run
         messages, self._held = list(self._held), deque()
         end = self._end_of(lambda: self._take_all(messages))
         if len(self._held) == len(messages):
             return
         if not self._held:
             end = end or self._end_later
-            self._transport.resume_reading()
+        self._read_on()
         # Soon, not now: a turn is just ending.
         self._loop.call_soon(self._finish_turn, end)
 
@@ -385,10 +421,16 @@ class Connection(asyncio.Protocol):
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         self._hello = structs.replace(message, token="")
-        self._requests = Requests(
-            self._server, subscriber, self._tables, message.role, grant
-        )
         self._is_feed = message.role is Role.FEED
+        self._begin_sequence(message)
+        self._requests = Requests(
+            self._server,
+            subscriber,
+            self._tables,
+            message.role,
+            grant,
+            number=self._number,
+        )
         self._server.greeted(self)
         logger.info(
             "connection.greeted peer=%s role=%s grant=%s",
@@ -399,20 +441,55 @@ class Connection(asyncio.Protocol):
         subscriber.name = message.name
         subscriber.send(Hello(role=Role.SIDECAR, name=self._server.instance))
 
+    def _begin_sequence(self, hello: Hello) -> None:
+        server = self._server
+        if server.journal is not None:
+            self._number = server.journal.greeted(hello.name, hello.sequence)
+        if self._is_feed and hello.sequence:
+            key = self.sequence = hello.name, hello.sequence
+            # What its feed sends again comes after all that the old one brought.
+            old = server.feeds.get(key)
+            if old is not None and old is not self:
+                old.abort()
+            server.feeds[key] = self
+            self._repeats_to = server.sequences.last(key)
+
     def _end_turn(self) -> None:
         self._system.end_turn()
+        journal = self._server.journal
+        if journal is None:
+            self._durable_seq = self._last_seq
+        elif self._last_seq > self._durable_seq:
+            journal.when_durable(partial(self._durable, self._last_seq))
+            if not journal.has_room and self._transport and not self._waits_for_store:
+                self._waits_for_store = True
+                self._transport.pause_reading()
         self._acknowledge()
         if self._subscriber is not None and self._is_open:
             self._subscriber.flush()
+
+    def _durable(self, seq: int) -> None:
+        self._durable_seq = max(seq, self._durable_seq)
+        self._waits_for_store = False
+        if self._subscriber is not None and self._is_open:
+            self._acknowledge()
+            self._subscriber.flush()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        # Unless it must wait, for its actors or for the store.
+        waits = self._held or self._waits_for_store or self._server.is_stopping
+        if self._transport is not None and not waits:
+            self._transport.resume_reading()
 
     def _acknowledge(self) -> None:
         # Only the newest counts, so that a slow peer can be told later.
         subscriber = self._subscriber
         if subscriber is None or subscriber.is_slow:
             return
-        if self._last_seq > self._acknowledged:
-            self._acknowledged = self._last_seq
-            subscriber.send(Acknowledged(seq=self._last_seq))
+        if self._durable_seq > self._acknowledged:
+            self._acknowledged = self._durable_seq
+            subscriber.send(Acknowledged(seq=self._durable_seq))
 
     def _reject(self, reason: RejectReason, detail: str) -> None:
         if not self._is_open:

@@ -7,6 +7,8 @@ from rich.text import Text
 
 from ..messages import BetaUpdated, Status
 from .board import Board
+from .durable_store import StoreStatus
+from .look_back import JournalSummary
 from .replay import ReplaySummary
 from .sidecar import SidecarSummary
 from .stamps import stamp_text
@@ -121,6 +123,16 @@ def replay_lines(summary: ReplaySummary) -> list[str]:
     ]
 
 
+def journal_lines(summary: JournalSummary) -> list[str]:
+    """Return the summary of a store's replay."""
+    return [
+        f"turns     {summary.first:,} to {summary.last:,}",
+        f"updates   {summary.n_updates:,} published",
+        f"digest    sha256:{summary.digest}",
+        *(f"damaged   {error}" for error in summary.damage),
+    ]
+
+
 def sidecar_lines(summary: SidecarSummary) -> list[str]:
     """Return a sidecar's summary."""
     return [
@@ -129,4 +141,13 @@ def sidecar_lines(summary: SidecarSummary) -> list[str]:
         f"frames    {summary.n_frames:,} received",
         f"conflated {summary.n_conflated:,} updates",
         f"uptime    {summary.uptime_s:.1f} s",
+        *_store_lines(summary.store),
     ]
+
+
+def _store_lines(store: StoreStatus | None) -> list[str]:
+    if store is None:
+        return []
+    state = f"{store.state}: {store.reason}" if store.reason else f"{store.state}"
+    turns = f"{store.durable:,} of {store.position:,} turns durable"
+    return [f"store     {state} ({turns})"]

@@ -198,7 +198,7 @@ def hint(
     known: Iterable[str],
     places: Mapping[str, str] | None = None,
     *,
-    cutoff: float = 0.6,
+    cutoff: float = 0.65,
 ) -> str:
     """Return a guess at what was meant, to stand behind a reason; or nothing."""
     close = get_close_matches(key, known, n=1, cutoff=cutoff)

@@ -72,6 +72,8 @@ class Requests:
         The peer's tables.
     role, grant
         What it is, and what it may.
+    number
+        Its number in the journal.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Requests:
         tables: SymbolTables,
         role: Role,
         grant: Grant,
+        *,
+        number: int,
     ) -> None:
         self._system = server.system
         self._operations = server.operations
@@ -88,6 +92,8 @@ class Requests:
         self._tables = tables
         self._role = role
         self._grant = grant
+        self._journal = server.journal
+        self._number = number
 
     def take(self, message: Message) -> None:
         """Do what a message asks, or say why not.
@@ -111,8 +117,11 @@ class Requests:
             self._subscribe(subscriber, message)
         elif isinstance(message, Unsubscribe):
             subscriber.unsubscribe(message.subscription)
+            if self._journal is not None:
+                self._journal.unsubscribed(self._number, message.subscription)
         elif isinstance(message, SymbolsDeclared):
             self._system.take(message, self._tables)
+            self._took(message)
         elif isinstance(message, REQUEST_TYPES):
             subscriber.send(self._operations.answer(message))
             subscriber.flush()
@@ -125,6 +134,12 @@ class Requests:
         except MailboxFullError as error:
             reason = RejectReason.TOO_MANY
             subscriber.send(Rejected(reason=reason, detail=str(error)))
+        else:
+            self._took(message)
+
+    def _took(self, message: Message) -> None:
+        if self._journal is not None:
+            self._journal.took(self._number, [message])
 
     def _subscribe(self, subscriber: Subscriber, message: Subscribe) -> None:
         self._system.end_turn()  # the snapshot includes all that came before
@@ -132,6 +147,10 @@ class Requests:
             check_pattern(message.pattern)
             self._grant.check_topic(message.pattern)
             subscriber.subscribe(message)
+            if self._journal is not None:
+                self._journal.subscribed(
+                    self._number, message.subscription, message.pattern
+                )
         except InvalidTopicError as error:
             self._answer(message, RejectReason.INVALID_TOPIC, str(error))
         except RejectedError as error:

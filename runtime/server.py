@@ -15,8 +15,10 @@ from ..actors import BetaColumns, BetaRows
 from ..messages import Heartbeat, RejectReason
 from .access import ANYBODY, Access
 from .framing import DEFAULT_MAX_FRAME_BYTES
+from .journal import Journal
 from .operations import Operations
 from .peer import Connection
+from .sequences import Sequences
 from .subscriber import EncodedUpdates
 from .system import System
 
@@ -40,7 +42,11 @@ class Server:
     access
         Who may connect; anybody who can open the socket by default.
     max_connections, max_subscriptions, max_frame_bytes, outbox_high_water_bytes
-        See `runtime.config.ServerConfig`, as for the rest.
+        See `runtime.config.ServerConfig`, as for the other limits.
+    journal
+        Where turns are written down before they are acknowledged, if anywhere.
+    sequences
+        What was taken of each feed's sequence before this run.
     """
 
     def __init__(
@@ -55,8 +61,16 @@ class Server:
         outbox_high_water_bytes: int = 1024 * 1024,
         hello_timeout_s: float = 5.0,
         linger_timeout_s: float = 60.0,
+        journal: Journal | None = None,
+        sequences: Sequences | None = None,
     ) -> None:
         self.system = system
+        self.journal = journal
+        self.sequences = sequences or Sequences()
+        self.feeds: dict[tuple[str, str], Connection] = {}
+        """The one connection over which each sequence comes."""
+        self.is_stopping = False
+        """Whether nothing more is taken."""
         self.instance = instance
         self.access = access or Access([ANYBODY])
         self.max_connections = max_connections
@@ -126,6 +140,8 @@ class Server:
         if connection in self.connections:
             self.connections.remove(connection)
             self._n_conflated_left += connection.n_conflated
+        if self.feeds.get(connection.sequence) is connection:
+            del self.feeds[connection.sequence]
         self._left.set()
 
     def publish(self, turn: list[BetaColumns | BetaRows]) -> None:
@@ -138,6 +154,11 @@ class Server:
         """Send every peer a sign of life."""
         message = Heartbeat(ts_init=now_ns)
         self._each(lambda connection: connection.heartbeat(message))
+
+    def stop_reading(self) -> None:
+        """Take nothing more, while what was taken becomes durable."""
+        self.is_stopping = True
+        self._each(lambda connection: connection.stop_reading())
 
     def say_goodbye(self, reason: str) -> None:
         """Tell every peer that no more will come, and close once it has been sent.

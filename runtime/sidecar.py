@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+import numpy as np
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
 from ..messages import AddressInUseError, ConfigError, RejectReason
@@ -28,6 +29,9 @@ from .access import access_of
 from .address import Address, is_loopback
 from .clock import Clock, LiveClock
 from .config import BoardConfig, SidecarConfig
+from .durability import Durability
+from .durable_store import DurableStore, StoreStatus
+from .journal_replay import RunConfig
 from .memory import keep_freed_memory, settle_objects
 from .peer import Connection
 from .server import Server
@@ -59,6 +63,8 @@ class SidecarSummary(NamedTuple):
     n_frames: int
     n_conflated: int
     uptime_s: float
+    store: StoreStatus | None = None
+    """``None`` = it had none."""
 
 
 async def serve(
@@ -104,13 +110,22 @@ async def serve(
             board.write(turn)
         server.publish(turn)
 
-    factory = BetaFactory(config.symbols, factors=config.factors)
+    address = Address.parse(config.server.address)
+    store = _open_store(config, clock, loop)
+    journal = None if store is None else store.journal
+    factory = (
+        BetaFactory(config.symbols, factors=config.factors)
+        if store is None
+        else store.factory
+    )
     system = System(
         factory,
-        clock,
+        journal or clock,
         call_later=loop.call_later,
         call_soon=loop.call_soon,
         on_updates=publish,
+        on_clock=None if journal is None else journal.looked_at_clock,
+        on_turn=None if journal is None else journal.turn_ended,
         mailbox_capacity=config.actors.mailbox_capacity,
         overflow=config.actors.overflow,
         restart_policy=config.actors.restart_policy,
@@ -126,18 +141,28 @@ async def serve(
         outbox_high_water_bytes=config.server.outbox_high_water_bytes,
         hello_timeout_s=config.server.hello_timeout_s,
         linger_timeout_s=config.server.linger_timeout_s,
+        journal=journal,
+        sequences=None if store is None else store.sequences,
     )
     if on_updates is not None:
         system.listeners.add(on_updates)
-    address = Address.parse(config.server.address)
     started = clock.monotonic()
-    listener = await _listen(address, server, tls)
+    try:
+        listener = await _listen(address, server, tls)
+    except BaseException:
+        if store is not None:
+            await store.close()
+        raise
     if address.path is None:  # port 0 lets the system choose one
         port = listener.sockets[0].getsockname()[1]
         address = replace(address, port=port)
     try:
         # Only now: whoever does not get the address must not touch the board.
         board = _open_board(config.board, factory, server.instance, clock)
+        if store is not None:
+            store.start(server.instance)
+            if board is not None:
+                board.write(_last_values(factory))
         system.start()
         logger.info(
             "sidecar.listening address=%s symbols=%d factors=%d",
@@ -152,11 +177,14 @@ async def serve(
             if board is not None:
                 interval_s = config.board.heartbeat_interval_s
                 tasks.start_soon(_beat_board, board, interval_s)
+            if store is not None:
+                tasks.start_soon(store.keep_snapshots)
             tasks.start_soon(_report, system, server, config.server.report_interval_s)
             await stop.wait()
             tasks.cancel_scope.cancel()
     finally:
-        await _drain(listener, server, system, clock, config.server.drain_timeout_s)
+        timeout_s = config.server.drain_timeout_s
+        await _drain(listener, server, system, store, clock, timeout_s=timeout_s)
         if board is not None:
             board.close()
         _remove_socket(address)
@@ -167,6 +195,7 @@ async def serve(
         n_frames=server.n_frames,
         n_conflated=server.n_conflated,
         uptime_s=clock.monotonic() - started,
+        store=None if store is None else store.status,
     )
 
 
@@ -291,6 +320,25 @@ def _open_board(
     return board
 
 
+def _open_store(
+    config: SidecarConfig, clock: Clock, loop: asyncio.AbstractEventLoop
+) -> DurableStore | None:
+    if config.store.path is None or config.store.policy is Durability.NONE:
+        return None
+    run = RunConfig(config.symbols, config.factors)
+    return DurableStore(config.store, run, clock, loop)
+
+
+def _last_values(factory: BetaFactory) -> list[BetaColumns | BetaRows]:
+    # What the run before published last, for the board of this one.
+    every_row = np.arange(len(factory.symbols))
+    return [
+        values
+        for publisher in factory.publishers
+        for values in publisher.last_values(every_row)
+    ]
+
+
 async def _beat_board(board: "BoardWriter", interval_s: float) -> None:
     while True:
         board.beat()
@@ -326,7 +374,9 @@ async def _drain(
     listener: asyncio.Server,
     server: Server,
     system: System,
+    store: DurableStore | None,
     clock: Clock,
+    *,
     timeout_s: float,
 ) -> None:
     # Stop accepting, finish what was taken, tell everyone, wait for slow readers: all
@@ -338,6 +388,10 @@ async def _drain(
     except Exception:
         # Whatever went wrong in here, peers are to hear that it is over.
         logger.exception("sidecar.stop_failed")
+    if store is not None:
+        server.stop_reading()
+        with anyio.move_on_after(max(deadline - clock.monotonic(), 0.1), shield=True):
+            await store.close()
     server.say_goodbye("the sidecar shuts down")
     with anyio.move_on_after(max(deadline - clock.monotonic(), 0), shield=True):
         await server.emptied()

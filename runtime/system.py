@@ -96,6 +96,10 @@ class System:
         Runs the next turn when a turn's budget was spent.
     on_updates
         Called at the end of a turn with what it computed, if anything.
+    on_clock
+        Called when a turn looks at the clock for symbols that are stale by it.
+    on_turn
+        Called at the end of every turn, with what it computed.
     mailbox_capacity, overflow
         Of every actor's mailbox.
     restart_policy
@@ -112,6 +116,8 @@ class System:
         call_later: Timer,
         call_soon: Callable[[Callable[[], None]], object],
         on_updates: Callable[[list[BetaColumns | BetaRows]], None],
+        on_clock: Callable[[], None] | None = None,
+        on_turn: Callable[[list[BetaColumns | BetaRows]], None] | None = None,
         mailbox_capacity: int = 1024,
         overflow: OverflowPolicy = OverflowPolicy.DROP_OLDEST,
         restart_policy: RestartPolicy | None = None,
@@ -132,6 +138,8 @@ class System:
         """Subscribers of this process, called after ``on_updates``."""
         self._call_soon = call_soon
         self._on_updates = on_updates
+        self._on_clock = on_clock
+        self._on_turn = on_turn
         self._silent_benchmarks: set[str] = set()
         self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
         self._every_row = np.ones(len(factory.symbols), dtype=np.bool_)
@@ -325,10 +333,14 @@ class System:
         if updates:
             self._on_updates(updates)
             self.listeners.tell(updates)
+        if self._on_turn is not None:
+            self._on_turn(updates)
 
     def advance_clock(self) -> None:
         """Look at the clock: symbols that are stale by it say so."""
         if self._timed:
+            if self._on_clock is not None:
+                self._on_clock()
             for cohort in self._timed:
                 cohort.advance_clock(self._clock.time_ns())
             self.end_turn()

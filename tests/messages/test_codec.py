@@ -296,12 +296,12 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
         "93 a17a a542524b2e42 01",
     ),
     "Hello": (
-        Hello(version=1, role=Role.FEED, name="qmtl", token="secret"),
-        "95 a168 01 a466656564 a4716d746c a6736563726574",
+        Hello(version=1, role=Role.FEED, name="qmtl", token="secret", sequence="7f"),
+        "96 a168 01 a466656564 a4716d746c a6736563726574 a23766",
     ),
     "Hello with defaults": (
         Hello(),
-        "95 a168 01 aa73756273637269626572 a9616e6f6e796d6f7573 a0",
+        "96 a168 01 aa73756273637269626572 a9616e6f6e796d6f7573 a0 a0",
     ),
     "Subscribe": (
         Subscribe(
@@ -397,6 +397,7 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
         "role": Role.SUBSCRIBER,
         "name": "anonymous",
         "token": "",
+        "sequence": "",
     },
     Subscribe: {
         "snapshot": True,
@@ -645,6 +646,7 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "role": roles,
         "name": names,
         "token": texts,
+        "sequence": texts,
     },
     Subscribe: {
         "subscription": counts,

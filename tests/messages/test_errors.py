@@ -32,6 +32,7 @@ from beta_factory.messages import (
     SlowSubscriberError,
     SnapshotError,
     StaleBoardError,
+    StoreError,
     WireVersionError,
     errors,
 )
@@ -143,6 +144,16 @@ CASES: Final[dict[str, Case]] = {
         {"extra": "qmtl", "cause": "No module named 'qmtl'"},
         "pip install 'hft-beta-factory[qmtl]' brings what is missing: "
         "No module named 'qmtl'",
+    ),
+    "store": Case(
+        StoreError("/var/store", "has another checksum", 17),
+        {"path": "/var/store", "reason": "has another checksum", "position": 17},
+        "/var/store, turn 17: has another checksum",
+    ),
+    "whole store": Case(
+        StoreError("/var/store", "file is not a database"),
+        {"path": "/var/store", "reason": "file is not a database", "position": None},
+        "/var/store: file is not a database",
     ),
     "mailbox": Case(
         MailboxFullError("symbol/AAPL", 256),

@@ -336,10 +336,17 @@ async def assert_ended(subscription: Subscription) -> None:
 async def test_client_says_who_it_is_and_knows_who_answered(
     sidecar: FakeSidecar,
 ) -> None:
-    options = {"name": "desk", "role": Role.FEED, "token": "secret"}
+    options = {
+        "name": "desk",
+        "role": Role.FEED,
+        "token": "secret",
+        "sequence": "of today",
+    }
     async with connected(sidecar, **options) as client:
         peer = await sidecar.peer()
-        assert peer.hello == Hello(role=Role.FEED, name="desk", token="secret")
+        assert peer.hello == Hello(
+            role=Role.FEED, name="desk", token="secret", sequence="of today"
+        )
         assert client.connected
         assert client.instance == "first run"
         assert repr(client) == f"<BetaClient 'desk' at {sidecar.address}, connected>"

@@ -867,6 +867,11 @@ def test_description_is_what_the_sample_says() -> None:
         "\n[board]\n"
         "heartbeat_interval_s = 0.1\n"
         "heartbeat_bound_s = 1.0\n"
+        "\n[store]\n"
+        'policy = "os"\n'
+        "retention_bytes = 8589934592\n"
+        "retention_days = 7.0\n"
+        "snapshot_interval_s = 60.0\n"
         "\n[log]\n"
         'level = "INFO"\n'
         "\n[factors.market]\n"

@@ -1,0 +1,159 @@
+"""A connection whose turns are written down: what it is told, and when it is read."""
+
+from collections.abc import Generator
+
+import pytest
+from stores import RUN, SYMBOLS, bar
+
+from beta_factory.actors import BetaColumns, BetaRows, Drop
+from beta_factory.messages import Acknowledged, BetaUpdated, Hello, Role, Subscribe
+from beta_factory.runtime.clock import ReplayClock
+from beta_factory.runtime.journal import Journal
+from beta_factory.runtime.journal_entries import (
+    PeerGreeted,
+    PeerLeft,
+    SubscriptionBegan,
+    Taken,
+    decode_entries,
+)
+from beta_factory.runtime.peer import Connection
+from beta_factory.runtime.server import Server
+from beta_factory.runtime.store_writer import Entry
+from beta_factory.runtime.system import System
+from testkit import FakeTransport, VirtualLoop, framed, virtual_loop
+
+PER_BAR = len(SYMBOLS) + 1
+
+
+class Line:
+    """A server with a journal whose store is the test."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self.entries: list[Entry] = []
+        factory = RUN.build()
+        self.journal = Journal(
+            self,
+            ReplayClock(bar(0)[0].ts_event),  # type: ignore[union-attr]
+            position=0,
+            n_published=lambda: 0,
+            max_pending_bytes=400,
+        )
+        system = System(
+            factory,
+            self.journal,
+            call_later=loop.call_later,
+            call_soon=loop.call_soon,
+            on_updates=self._publish,
+            on_turn=self.journal.turn_ended,
+        )
+        self.server = Server(system, instance="test", journal=self.journal)
+        system.start()
+
+    def _publish(self, turn: list[BetaColumns | BetaRows]) -> None:
+        self.server.publish(turn)
+
+    def put(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def connect(
+        self, role: Role = Role.FEED, sequence: str = "of today"
+    ) -> tuple[Connection, FakeTransport]:
+        connection = Connection(self.server, self.loop)
+        transport = FakeTransport(connection.pause_writing, connection.resume_writing)
+        connection.connection_made(transport)  # type: ignore[arg-type]
+        connection.data_received(
+            framed(Hello(role=role, name="peer", sequence=sequence))
+        )
+        transport.messages()
+        return connection, transport
+
+    def parts(self) -> list[object]:
+        return [
+            part
+            for entry in self.entries
+            for placed in decode_entries(entry.position, entry.content)
+            for part in placed.turn.parts
+        ]
+
+
+@pytest.fixture
+def line() -> Generator[Line]:
+    with virtual_loop() as loop:
+        yield Line(loop)
+
+
+def acknowledged(transport: FakeTransport) -> list[int]:
+    return [m.seq for m in transport.messages() if isinstance(m, Acknowledged)]
+
+
+def test_feed_is_told_once_its_turn_is_durable_and_not_before(line: Line) -> None:
+    connection, transport = line.connect()
+    connection.data_received(framed(*bar(0)))
+    first = line.journal.position
+    connection.data_received(framed(*bar(1)))
+    assert acknowledged(transport) == []
+    line.journal.became_durable(first)
+    assert acknowledged(transport) == [PER_BAR]
+    line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport) == [2 * PER_BAR]
+
+
+def test_feed_is_not_read_while_too_much_waits_for_the_store(line: Line) -> None:
+    connection, transport = line.connect()
+    number = 0
+    while transport.is_read:
+        connection.data_received(framed(*bar(number)))
+        number += 1
+        assert number < 20
+    assert not line.journal.has_room
+    line.journal.became_durable(line.journal.position)
+    assert transport.is_read
+
+
+def test_subscriber_does_not_wait_for_the_store(line: Line) -> None:
+    subscriber, heard = line.connect(Role.SUBSCRIBER, sequence="")
+    subscriber.data_received(framed(Subscribe(subscription=1, pattern="beta.>")))
+    feed, _ = line.connect()
+    for number in range(4):
+        feed.data_received(framed(*bar(number)))
+    updates = [m for m in heard.messages() if isinstance(m, BetaUpdated)]
+    assert len(updates) == 4 * len(SYMBOLS) * len(RUN.factors)
+    assert line.journal.durable == 0
+
+
+def test_what_was_taken_is_not_taken_again_and_acknowledged_again(line: Line) -> None:
+    connection, old = line.connect()
+    connection.data_received(framed(*bar(0), *bar(1)))
+    again, transport = line.connect()
+    assert old.is_aborted
+    again.data_received(framed(*bar(0), *bar(1), *bar(2)))
+    line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport) == [3 * PER_BAR]
+    assert not line.server.system.factory.tally.dropped
+    assert sum(isinstance(part, Taken) for part in line.parts()) == 2
+
+
+def test_another_sequence_of_the_same_name_begins_anew(line: Line) -> None:
+    line.connect()[0].data_received(framed(*bar(0)))
+    other, transport = line.connect(sequence="of tomorrow")
+    other.data_received(framed(*bar(0)))
+    line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport) == [PER_BAR]
+    # They reach the windows, which know them as duplicates: once per factor.
+    dropped = line.server.system.factory.tally.dropped
+    assert dropped == {Drop.DUPLICATE: PER_BAR * len(RUN.factors)}
+
+
+def test_who_came_asked_and_went_is_written_down(line: Line) -> None:
+    connection, _ = line.connect(Role.SUBSCRIBER, sequence="")
+    connection.data_received(framed(Subscribe(subscription=7, pattern="beta.market.*")))
+    connection.connection_lost(None)
+    line.connect()[0].data_received(framed(*bar(0)))
+    kinds = [part for part in line.parts() if not isinstance(part, Taken)]
+    assert kinds == [
+        PeerGreeted(1, "peer", ""),
+        SubscriptionBegan(1, 7, "beta.market.*"),
+        PeerLeft(1),
+        PeerGreeted(2, "peer", "of today"),
+    ]
