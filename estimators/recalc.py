@@ -276,7 +276,7 @@ def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
     frame = _frame(pairs, complete, count)
     x_moves, y_moves = frame.moves
     defined = x_moves & (n >= min_observations)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         sums, is_resolved = _sums(_totals(pairs, complete, frame), frame, count)
         for row in np.flatnonzero(defined & y_moves & ~is_resolved).tolist():
             those = complete[:, row]

@@ -39,7 +39,7 @@ def assert_close(ours: Floats, theirs: Floats) -> None:
 
 
 @every_kind
-@examples(20)
+@examples(8)
 @given(st.data())
 def test_batch_equals_streaming_bit_for_bit(kind: str, data: st.DataObject) -> None:
     story: Story = data.draw(stories(kind))
@@ -68,7 +68,7 @@ def test_batch_equals_streaming_bit_for_bit(kind: str, data: st.DataObject) -> N
 
 
 @every_kind
-@examples(20)
+@examples(8)
 @given(st.data())
 def test_shuffled_within_the_lateness_ends_as_in_order(
     kind: str, data: st.DataObject
@@ -89,7 +89,7 @@ def test_shuffled_within_the_lateness_ends_as_in_order(
 
 @every_kind
 @pytest.mark.parametrize("lateness", [0, LATENESS])
-@examples(8)
+@examples(4)
 @given(st.data())
 def test_restored_equals_uninterrupted_bit_for_bit(
     kind: str, lateness: int, data: st.DataObject
@@ -112,7 +112,7 @@ def test_restored_equals_uninterrupted_bit_for_bit(
 
 @every_kind
 @pytest.mark.parametrize("paths", PATHS[1:])
-@examples(3)
+@examples(2)
 @given(st.data())
 def test_columns_equal_single_messages_on_every_path_bit_for_bit(
     kind: str, paths: Paths, data: st.DataObject

@@ -13,7 +13,13 @@ from looks import ORDER
 
 from beta_factory.estimators import LARGEST, WindowSlab, recalc, slab
 from beta_factory.estimators.moments import FIELDS, Joined, Scratch, add_pairs
-from beta_factory.estimators.ols import ALL_STATISTICS, STATISTICS, solve, solve_one
+from beta_factory.estimators.ols import (
+    ALL_STATISTICS,
+    BETA,
+    STATISTICS,
+    solve,
+    solve_one,
+)
 from exact import (
     ExactSeries,
     assert_matches_exact,
@@ -281,6 +287,12 @@ def test_one_row_has_the_bits_of_the_whole_when_it_is_recalculated(
         assert bits(some) == bits(statistics[:, [3, 1]])
         for row in range(4):
             assert bits(window.estimate_one(row)[1]) == bits(statistics[:, row])
+
+
+def test_a_slope_beyond_a_double_is_infinite() -> None:
+    x = np.array([0.0, 5e-324, 0.0, 1e-323])
+    y = np.array([[0.0], [1e10], [0.0], [2e10]])
+    assert recalc.recalculate(x, y, 3)[BETA, 0] == np.inf
 
 
 @examples(25)
