@@ -88,7 +88,7 @@ class Commits:
         self.commit()
         self._standing.override(rows, status, reason)
         if self.n_bars:
-            self._emit_status(np.atleast_1d(rows))
+            self._emit_status(np.atleast_1d(rows), announces=True)
 
     @property
     def windows(self) -> AmendableGrid:
@@ -162,12 +162,15 @@ class Commits:
         self.n_pairs += len(rows)
         self._append(rows, n, numbers, ts_inits)
 
-    def _emit_status(self, rows: Rows, ts_init: int | None = None) -> None:
-        # An update without a pair of the open bar: the window as it stands.
+    def _emit_status(
+        self, rows: Rows, ts_init: int | None = None, *, announces: bool = False
+    ) -> None:
+        # An update without a pair of the open bar: the window as it stands. A row that
+        # is halted or removed is heard only when that is announced.
         if len(rows):
             n, numbers = self._slab.estimate(rows)
             stamp = self.ts_event if ts_init is None else ts_init
-            self._append(rows, n, numbers, np.array([stamp]))
+            self._append(rows, n, numbers, np.array([stamp]), announces=announces)
 
     def _append(
         self,
@@ -175,8 +178,16 @@ class Commits:
         n: NDArray[np.float64],
         numbers: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
+        *,
+        announces: bool = False,
     ) -> None:
         standing = self._standing
+        if standing.has_quiet and not announces:
+            heard = ~standing.is_quiet[rows]
+            rows, n, numbers = rows[heard], n[heard], numbers[:, heard]
+            ts_inits = ts_inits if len(ts_inits) == 1 else ts_inits[heard]
+            if not len(rows):
+                return
         status, reason = standing.worth(rows, n, numbers[0], self._slab.newest)
         self.updates.append(
             BetaColumns(

@@ -218,8 +218,11 @@ class BetaFactory:
         Raises
         ------
         SnapshotError
-            When it is no snapshot, is damaged, or is one of other factors.
+            When it is no snapshot, is damaged, or is one of other factors; or when this
+            factory has taken something already.
         """
+        if any(cohort.n_bars or cohort.n_waiting for cohort in self.cohorts):
+            raise SnapshotError("needs a factory that has taken nothing yet")
         header = unpack_state(content)
         factors = [msgspec.to_builtins(factor) for factor in self.factors]
         if header["factors"] != factors:

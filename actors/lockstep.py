@@ -183,6 +183,11 @@ class Lockstep(Commits, ABC):
             self._commit_rows(rows, ts_inits)
         return []
 
+    @property
+    def n_waiting(self) -> int:
+        """Bars that wait for their benchmark."""
+        return len(self._pending)
+
     def advance_clock(self, now_ns: int) -> None:
         """Tell the time: rows without a pair for too long become stale."""
         self.commit()

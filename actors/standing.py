@@ -15,6 +15,7 @@ from .config import MarketBetaConfig
 from .status import classify, classify_one
 
 Codes = NDArray[np.uint8]
+_QUIET = (Status.HALTED, Status.REMOVED)
 _NO_ROWS: Rows = np.zeros(0, dtype=np.intp)
 
 
@@ -52,6 +53,9 @@ class Standing:
         self._overridden = np.zeros(n_rows, dtype=np.bool_)
         self._override_status = np.zeros(n_rows, dtype=np.uint8)
         self._override_reason = np.zeros(n_rows, dtype=np.uint8)
+        self.is_quiet: NDArray[np.bool_] = np.zeros(n_rows, dtype=np.bool_)
+        """Rows of which nothing is published but that they are halted or removed."""
+        self.has_quiet = False
 
     def paired(self, rows: Rows, bar: int) -> None:
         """Note a fresh pair of each row at the newest bar."""
@@ -80,6 +84,7 @@ class Standing:
         self._n_overridden = int(np.count_nonzero(self._overridden))
         self._override_status[rows] = status or 0
         self._override_reason[rows] = reason
+        self._note_quiet()
 
     def forget(self, row: int) -> None:
         """Forget that a row ever had a pair."""
@@ -118,6 +123,11 @@ class Standing:
         self._override_status[:] = state["override_status"]
         self._override_reason[:] = state["override_reason"]
         self._n_overridden = int(np.count_nonzero(self._overridden))
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        self.is_quiet = np.isin(self._override_status, _QUIET) & self._overridden
+        self.has_quiet = bool(self.is_quiet.any())
 
     def _announced_mask(self) -> NDArray[np.bool_]:
         mask = np.zeros(len(self.revision), dtype=np.bool_)
