@@ -212,22 +212,26 @@ def _statuses(
     config: MarketBetaConfig,
 ) -> NDArray[np.uint8]:
     # Row by row by the live rule, then the silence of assets without a pair.
-    beta = estimates.beta
-    n_bars, n_assets = beta.shape
-    every = np.arange(n_assets, dtype=np.intp)
-    was_warm = np.zeros(n_assets, dtype=np.bool_)
+    fewest = config.min_observations
+    status = np.full(estimates.beta.shape, Status.OK, dtype=np.uint8)
+    undefined = np.isnan(estimates.beta)
+    rows, assets = np.nonzero(undefined)
+    warm = estimates.n_obs >= fewest
+    first_warm = np.count_nonzero(~np.logical_or.accumulate(warm, axis=0), axis=0)
+    status[undefined], _ = classify(
+        estimates.n_obs[undefined].astype(np.float64),
+        estimates.beta[undefined],
+        fewest,
+        rows >= first_warm[assets],
+        np.arange(len(rows), dtype=np.intp),
+    )
     # Silence counts in bars of the grid, or in time.
-    clock = bars if config.stale_bars is not None else stamps
-    bound = config.stale_bars or config.stale_ns or 0
-    never = np.iinfo(np.int64).max
-    last_pair = np.full(n_assets, never)
-    status = np.zeros((n_bars, n_assets), dtype=np.uint8)
-    for bar in range(n_bars):
-        status[bar], _ = classify(
-            estimates.n_obs[bar], beta[bar], config.min_observations, was_warm, every
-        )
-        now = int(clock[bar])
-        last_pair[paired[bar]] = now
-        silent = (last_pair != never) & (now - last_pair >= bound)
-        status[bar, silent] = Status.STALE
+    bound = config.stale_bars or config.stale_ns
+    if bound is not None and not paired.all():
+        clock = bars if config.stale_bars is not None else stamps
+        never = np.int64(-1)
+        last_row = np.where(paired, np.arange(len(clock))[:, None], never)
+        last_row = np.maximum.accumulate(last_row, axis=0)
+        silence = clock[:, None] - clock[last_row]
+        status[(last_row != never) & (silence >= bound)] = Status.STALE
     return status

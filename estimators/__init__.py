@@ -5,11 +5,12 @@ import.
 """
 
 from .amend import AmendableSlab
-from .batch import Estimates, Opening, over_series, rolling_ols
+from .batch import Estimates, over_series, rolling_ols
 from .ewma import EwmaWindows
 from .grid import AmendableGrid, Grid
 from .moments import LARGEST, Floats, cells_of
 from .pairs import PairWindows
+from .series import Opening
 from .slab import WindowSlab
 from .state import PerRow, State
 

@@ -1,9 +1,10 @@
 """Late and corrected returns: windows whose past can change.
 
 Rule: after an amendment every set of pairs is what it would have been, had the return
-been there in time, to the last bit: a set is a function of the grid. A late return that
-lies behind all others of its row is added like any other; for everything else the rows'
-sets are made anew from the grid, with the same operations in the same order.
+been there in time, to the last bit: a set is a function of the grid and the pivots. A
+late return that lies behind all others of its row is added like any other; for
+everything else the rows' sets are made anew from the grid, with the same operations in
+the same order.
 
 Making a row's sets anew costs some five stretches of added pairs, for any number of
 rows at once: closed segments are independent of each other, so they are all made in
@@ -16,18 +17,12 @@ from math import isnan, nan
 
 import numpy as np
 
-from .grid import AmendableGrid, Rows, usable
-from .moments import (
-    FIELDS,
-    Floats,
-    Scratch,
-    add_pair,
-    add_pairs,
-    merge_sets,
-    recentre,
-)
-from .slab import Segment, WindowSlab
-from .state import State
+from .grid import AmendableGrid, usable
+from .moments import Floats
+from .slab import WindowSlab
+from .slab_sets import Segment
+from .state import PerRow, State
+from .sums import Sets
 
 
 class AmendableSlab(WindowSlab, AmendableGrid):
@@ -38,29 +33,35 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
-        self._look_for_tiny(bar, self._y[slot, row : row + 1])
+        deviation = value - self._pivots.item(row)
+        self._look_for_tiny(bar, np.array([deviation]))
         x = float(self._x[slot])
         if isnan(x):
             return
+        if isnan(value):
+            self._split_all()
         if was_missing and not isnan(value) and self._is_last(row, bar):
-            n_rows = self.n_rows
-            add_pair(self._growing_cells, row, n_rows, x, value)
-            add_pair(self._growing_cells, row + FIELDS * n_rows, n_rows, x, value)
-        elif bar < self._head_first or not self._regrow(np.array([row])):
+            self._add_to_growing(row, x - self._pivot_x, deviation)
+        elif bar < self._head_first or not self._remake_growing(np.array([row])):
             self._remake(np.array([row]))
 
     def amend_column(self, bar: int, returns: Floats) -> None:
         """Set every cell of a bar for which there is a return, NaN = none."""
         np.copyto(self._y[bar % len(self.stamps)], returns, where=~np.isnan(returns))
-        self._look_for_tiny(bar, returns)
+        self._look_for_tiny(bar, returns - self._pivots)
         self._remake(np.flatnonzero(~np.isnan(returns)))
 
     def amend_benchmark(self, bar: int, value: float) -> None:
         """Set the benchmark's return of a bar of the window; not finite = missing."""
         slot = bar % len(self.stamps)
         self._x[slot] = usable(value)
-        self._look_for_tiny(bar, self._x[slot : slot + 1])
+        self._look_for_tiny(bar, self._x[slot : slot + 1] - self._pivot_x)
+        self._look_for_flat()
+        self._split_all()
         self._remake(np.arange(self.n_rows))
+        if bar == self.newest:  # and may take more pairs
+            self._await_pairs()
+            self._is_settled = True
 
     def insert(self, stamp: int, benchmark_return: float) -> int | None:
         """Open a bar between two that are there; return its index."""
@@ -81,6 +82,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def forget(self, row: int) -> None:
         """Take out every return of one row."""
         self._y[:, row] = nan
+        self._split_all()
         self._remake(np.array([row]))
 
     def state(self) -> State:
@@ -103,6 +105,8 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             "n_to_merge": len(self._to_merge),
             "to_walk": self._to_walk,
             "tiny_bar": self._tiny_bar,
+            "pivot_x": self._pivot_x,
+            "pivots": PerRow(self._pivots.copy(), 0.0),
         }
 
     def restore(self, state: State) -> None:
@@ -112,7 +116,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         self._is_sliding = state["is_sliding"]
         self._head_first = state["head_first"]
         self._back_first = state["back_first"]
-        self._slots = [np.zeros((FIELDS, self.n_rows)) for _ in state["segments"]]
+        self._slots = [Sets(1, self.n_rows) for _ in state["segments"]]
         self._free_slots = []
         self._segments = deque(
             Segment(first, end, slot)
@@ -128,10 +132,16 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         self._to_walk = state["to_walk"]
         self._tiny_bar = state["tiny_bar"]
         self._in_use = 0
+        self._pivot_x = state["pivot_x"]
+        self._pivots = np.array(state["pivots"])
         self._suffixes = [
-            np.zeros((max(1, run.n_bars), FIELDS, self.n_rows))
-            for run in (self._stretch, self._next)
+            Sets(max(1, run.n_bars), self.n_rows) for run in (self._stretch, self._next)
         ]
+        if self.newest >= self.oldest:
+            self._await_pairs()
+        self._is_settled = True
+        self._look_for_flat()
+        self._split_all()
         self._remake(np.arange(self.n_rows))
 
     def _kept(self, first: int) -> list[tuple[int, float, Floats]]:
@@ -156,133 +166,12 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         later = np.arange(bar + 1, self.newest + 1) % len(self.stamps)
         return not (~np.isnan(self._y[later, row]) & ~np.isnan(self._x[later])).any()
 
-    def _regrow(self, rows: Rows) -> bool:
-        # Back and head of a full window, whose other sets are as they were, if what
-        # the back began with is still there.
-        if not self._is_sliding:
-            return False
-        head_first, end = self._head_first, self.newest + 1
-        start = None
-        if self._back_first < head_first:
-            if not self._segments or self._segments[-1].end != head_first:
-                return False
-            start = self._slots[self._segments[-1].slot][:, rows]
-        self._growing[0][:, rows] = self._run(rows, head_first, end, start)
-        self._growing[1][:, rows] = self._run(rows, head_first, end)
-        return True
-
-    def _remake(self, rows: Rows) -> None:
-        # Every set of these rows, from the grid.
-        back_first, head_first = self._back_first, self._head_first
-        runs = {
-            (segment.first, segment.end)
-            for segment in [*self._segments, self._next, *self._merged]
-            if segment
-        }
-        if self._is_sliding and back_first < head_first:
-            runs.add((back_first, head_first))
-        sets_of = self._segment_sets(rows, sorted(runs))
-
-        for segment in self._segments:
-            self._slots[segment.slot][:, rows] = sets_of[segment.first, segment.end]
-        head = self._run(rows, head_first, self.newest + 1)
-        self._growing[1][:, rows] = head
-        if self._is_sliding:
-            start = sets_of.get((back_first, head_first))
-            back = self._run(rows, head_first, self.newest + 1, start)
-        else:  # recentred wherever a segment closed
-            back = np.zeros((FIELDS, len(rows)))
-            closed = [s for s in [self._next, *self._segments] if s]
-            for segment in closed:
-                back = self._run(rows, segment.first, segment.end, back)
-                recentre(back)
-            back = self._run(rows, head_first, self.newest + 1, back)
-        self._growing[0][:, rows] = back
-
-        if self._is_sliding:
-            seed = self._merge(rows, self._merged, sets_of)
-            stretch = self._stretch
-            suffixes = self._suffixes[self._in_use]
-            self._rewalk(rows, stretch, seed, self.oldest - 1, suffixes)
-        if self._next:
-            n_merged = len(self._next_merged) - len(self._to_merge)
-            merged = self._next_merged[len(self._next_merged) - n_merged :]
-            seed = self._merge(rows, merged, sets_of)
-            suffixes = self._suffixes[1 - self._in_use]
-            self._rewalk(rows, self._next, seed, self._to_walk, suffixes)
-
-    def _segment_sets(
-        self, rows: Rows, runs: Sequence[tuple[int, int]]
-    ) -> dict[tuple[int, int], Floats]:
-        # Closed segments are independent: one pair of each is added per step.
-        k = len(rows)
-        if not runs:
-            return {}
-        firsts = np.array([first for first, _ in runs])
-        lengths = np.array([end - first for first, end in runs])
-        sets = np.zeros((1, FIELDS, len(runs) * k))
-        scratch = Scratch(len(runs) * k, 1)
-        for step in range(int(lengths.max())):
-            slots = (firsts + np.minimum(step, lengths - 1)) % len(self.stamps)
-            x = np.repeat(self._x[slots], k)
-            y = self._y[slots][:, rows].reshape(-1)
-            present = np.repeat(step < lengths, k) & ~np.isnan(x) & ~np.isnan(y)
-            clean_x, clean_y = np.where(present, x, 0.0), np.where(present, y, 0.0)
-            add_pairs(sets, clean_x, clean_y, present.astype(float), scratch)
-        recentre(sets[0])
-        return {
-            run: sets[0, :, i * k : (i + 1) * k].copy() for i, run in enumerate(runs)
-        }
-
-    def _run(
-        self, rows: Rows, first: int, end: int, start: Floats | None = None
-    ) -> Floats:
-        # The pairs of some bars, added to a set one by one.
-        sets = np.zeros((1, FIELDS, len(rows)))
-        if start is not None:
-            sets[0] = start
-        scratch = Scratch(len(rows), 1)
-        for bar in range(first, end):
-            self._add_bar(rows, bar, sets, scratch, sets)
-        result: Floats = sets[0]
-        return result
-
-    def _add_bar(
-        self, rows: Rows, bar: int, sets: Floats, scratch: Scratch, out: Floats
-    ) -> None:
-        slot = bar % len(self.stamps)
-        x = float(self._x[slot])
-        y = self._y[slot, rows]
-        present = ~np.isnan(y)
-        if isnan(x):
-            out[:] = sets
-        else:
-            clean = np.where(present, y, 0.0)
-            add_pairs(sets, x, clean, present.astype(float), scratch, out=out)
-
-    def _merge(
-        self,
-        rows: Rows,
-        merged: Sequence[Segment],
-        sets_of: dict[tuple[int, int], Floats],
-    ) -> Floats:
-        seed = np.zeros((FIELDS, len(rows)))
-        for segment in reversed(merged):
-            merge_sets(seed, sets_of[segment.first, segment.end])
-        return seed
-
-    def _rewalk(
-        self, rows: Rows, stretch: Segment, seed: Floats, to: int, suffixes: Floats
-    ) -> None:
-        # Suffixes of a stretch from its end down to the bar after `to`.
-        scratch = Scratch(len(rows), 1)
-        suffixes[stretch.n_bars - 1][:, rows] = seed
-        current = seed[None].copy()
-        for bar in range(stretch.end - 1, max(to, stretch.first), -1):
-            target = np.zeros_like(current)
-            self._add_bar(rows, bar, current, scratch, target)
-            suffixes[bar - stretch.first - 1][:, rows] = target[0]
-            current = target
+    def _split_all(self) -> None:
+        # Some row will lack a bar that none did.
+        self._settle()
+        for sets in (self._growing, *self._slots, *self._suffixes):
+            for at in range(sets.n_sets):
+                sets.split(at)
 
 
 def _segment(run: Sequence[int]) -> Segment:

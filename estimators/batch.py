@@ -6,7 +6,7 @@ last bit by construction; there is no second implementation to drift.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .grid import Grid
 from .moments import LARGEST, Floats
 from .ols import ALL_STATISTICS
+from .series import Opening, Table, fill_by_blocks, take
 from .slab import WindowSlab
 
 _FIELDS: Final = (
@@ -48,16 +49,6 @@ class Estimates:
     n_obs: NDArray[np.int64]
     n_eff: Floats
     """Effective number of pairs; ``n_obs`` where all have the same weight."""
-
-
-class Opening(NamedTuple):
-    """One bar of the grid, as `Grid.advance` takes it."""
-
-    stamp: int
-    benchmark_return: float
-    """NaN = missing."""
-    resets: bool = False
-    """Whether the window begins anew with this bar."""
 
 
 def rolling_ols(
@@ -106,20 +97,18 @@ def over_series(
     """
     shape = asset_returns.shape
     returns = np.where(np.abs(asset_returns) <= LARGEST, asset_returns, np.nan)
-    numbers = np.empty((ALL_STATISTICS, *shape))
-    n_obs = np.empty(shape, dtype=np.int64)
-    n_eff = np.empty(shape)
-    for at, opened in enumerate(openings):
-        for opening in opened:
-            if opening.resets:
-                windows.reset()
-            windows.advance(opening.stamp, opening.benchmark_return)
-        if opened:
-            windows.fill(returns[at])
-        n, statistics = windows.estimate(full=True)
-        n_obs[at] = n
-        numbers[:, at] = statistics
-        effective = windows.effective()
-        n_eff[at] = n if effective is None else effective
-    columns = {name: numbers[i] for i, name in enumerate(_FIELDS)}
-    return Estimates(n_obs=n_obs, n_eff=n_eff, **columns)
+    table = Table(np.empty((ALL_STATISTICS, *shape)), np.empty(shape))
+    if isinstance(windows, WindowSlab):
+        n_eff = table.n
+        fill_by_blocks(windows, returns, openings, table)
+    else:
+        n_eff = np.empty(shape)
+        for at, opened in enumerate(openings):
+            take(windows, returns[at], opened)
+            n, statistics = windows.estimate(full=True)
+            table.n[at] = n
+            table.statistics[:, at] = statistics
+            effective = windows.effective()
+            n_eff[at] = n if effective is None else effective
+    columns = {name: table.statistics[i] for i, name in enumerate(_FIELDS)}
+    return Estimates(n_obs=table.n.astype(np.int64), n_eff=n_eff, **columns)

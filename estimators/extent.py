@@ -22,6 +22,11 @@ class Extent(Protocol):
         """Bars to make room for at first; more come as they are needed."""
         ...
 
+    @property
+    def longest_segment(self) -> int:
+        """Bars in the longest segment, if that is known beforehand, else 0."""
+        ...
+
     def has_left(self, bar: int, stamp: int, oldest: int, oldest_stamp: int) -> bool:
         """Return whether the oldest bar is outside a window that ends at ``bar``."""
         ...
@@ -53,6 +58,7 @@ class BarExtent:
         self.length = length
         self.n_segments = max(2, round(0.75 * sqrt(length)))
         self.capacity = length
+        self.longest_segment = -(-length // self.n_segments)
 
     def has_left(self, bar: int, stamp: int, oldest: int, oldest_stamp: int) -> bool:
         """Return whether more than ``length`` bars would be in the window."""
@@ -80,6 +86,7 @@ class TimeExtent:
         self.length = length
         self.n_segments = 16
         self.capacity = 256
+        self.longest_segment = 0
 
     def has_left(self, bar: int, stamp: int, oldest: int, oldest_stamp: int) -> bool:
         """Return whether the oldest bar is ``length`` or more behind."""

@@ -21,7 +21,7 @@ Analysis", par. 2.2-2.4.
 """
 
 from math import copysign, inf, nan, sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -44,76 +44,94 @@ ALL_STATISTICS: Final = 8
 _DOF: Final = 2.0  # intercept and slope
 
 
-def solve(
-    n: Floats, mean: Floats, centred: Floats, min_observations: int, out: Floats
-) -> None:
+RowMoments = tuple[float, float, float, float, float, float, float, float]
+"""`Moments` of one row."""
+
+
+class Moments(NamedTuple):
+    """What the statistics of some windows are computed from.
+
+    Arrays have shape (..., k). What is said of the benchmark is a float where it holds
+    for every row.
+    """
+
+    n: Floats | float
+    mean_x: Floats | float
+    mean_y: Floats
+    cxx: Floats | float
+    cxy: Floats
+    cyy: Floats
+    xx: Floats | float
+    """Sum of squares about the pivot, of which ``cxx`` is a part."""
+    yy: Floats
+
+
+def solve(moments: Moments, min_observations: int, out: Floats) -> None:
     """Compute the statistics of every row.
 
     Parameters
     ----------
-    n
-        Complete pairs, shape (n_sets,).
-    mean
-        Means of x and y, shape (2, n_sets).
-    centred
-        ``cxx, cxy, cyy``, shape (3, n_sets).
+    moments
+        Of the windows, see `Moments`.
     min_observations
         Rows with fewer pairs get NaN.
     out
         Filled with the statistics, shape (STATISTICS, n_sets) or
         (ALL_STATISTICS, n_sets).
     """
-    cxx, cxy, cyy = centred
+    n, mean_x, mean_y, cxx, cxy, cyy, _, _ = moments
+    if not isinstance(n, np.ndarray) and (n < min_observations or cxx <= 0.0):
+        out[:] = nan
+        return
     beta, alpha, std_error, t_stat, r_squared, residual_std = out[:STATISTICS]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         np.divide(cxy, cxx, out=beta)
-        np.multiply(beta, mean[0], out=alpha)
-        np.subtract(mean[1], alpha, out=alpha)
+        np.multiply(beta, mean_x, out=alpha)
+        np.subtract(mean_y, alpha, out=alpha)
         explained = np.multiply(beta, cxy, out=r_squared)
         ssr = np.subtract(cyy, explained, out=residual_std)
         np.maximum(ssr, 0.0, out=ssr)  # negative by rounding alone
-        dof = np.subtract(n, _DOF, out=t_stat)
+        dof = n - _DOF
         np.divide(ssr, dof, out=residual_std)
         if min_observations <= _DOF:
             np.copyto(residual_std, nan, where=dof <= 0.0)
         np.sqrt(residual_std, out=residual_std)
-        np.divide(cxy, cyy, out=r_squared)
-        np.multiply(r_squared, beta, out=r_squared)
+        np.divide(explained, cyy, out=r_squared)
         np.minimum(r_squared, 1.0, out=r_squared)
-        np.sqrt(cxx, out=std_error)
-        np.divide(residual_std, std_error, out=std_error)
+        root_x = np.sqrt(cxx)
+        np.divide(residual_std, root_x, out=std_error)
         np.divide(beta, std_error, out=t_stat)
         if len(out) > STATISTICS:
-            leverage = mean[0] / np.sqrt(cxx)
+            leverage = mean_x / root_x
             out[ALPHA_STD_ERROR] = residual_std * np.sqrt(1.0 / n + leverage**2)
-            out[CORRELATION] = cxy / (np.sqrt(cxx) * np.sqrt(cyy))
+            np.divide(cxy, root_x * np.sqrt(cyy), out=out[CORRELATION])
             np.clip(out[CORRELATION], -1.0, 1.0, out=out[CORRELATION])
     # 0 / 0 has a sign bit on some machines: one NaN, so that bytes can be compared
     flat = cyy == 0.0
     if flat.any():
         np.copyto(out[T_STAT : R_SQUARED + 1], nan, where=flat)
         np.copyto(out[CORRELATION:], nan, where=flat)
-    undefined = n < min_observations
-    undefined |= cxx == 0.0
-    if undefined.any():
-        np.copyto(out, nan, where=undefined)
+    if isinstance(n, np.ndarray):
+        undefined = np.less(n, min_observations) | np.less_equal(cxx, 0.0)
+        if undefined.any():
+            np.copyto(out, nan, where=undefined)
     if len(out) > STATISTICS and min_observations <= _DOF:
         two = n <= _DOF
         np.copyto(out[ALPHA_STD_ERROR], nan, where=two)
 
 
 def solve_one(
-    joined: tuple[float, float, float, float, float, float], min_observations: int
+    moments: RowMoments, min_observations: int
 ) -> tuple[float, float, float, float, float, float]:
     """Return one row's statistics: `solve` over floats."""
-    n, mean_x, mean_y, cxx, cxy, cyy = joined
-    if n < min_observations or cxx == 0.0:
+    n, mean_x, mean_y, cxx, cxy, cyy, _, _ = moments
+    if n < min_observations or cxx <= 0.0:
         return nan, nan, nan, nan, nan, nan
     beta = cxy / cxx
     alpha = mean_y - beta * mean_x
-    ssr = cyy - beta * cxy
-    residual_std = sqrt((max(0.0, ssr)) / (n - _DOF)) if n > _DOF else nan
-    r_squared = cxy / cyy * beta if cyy else nan
+    explained = beta * cxy
+    residual_std = sqrt(max(0.0, cyy - explained) / (n - _DOF)) if n > _DOF else nan
+    r_squared = explained / cyy if cyy else nan
     r_squared = min(r_squared, 1.0)
     std_error = residual_std / sqrt(cxx)
     exact_line = copysign(inf, beta) if beta else nan

@@ -21,10 +21,18 @@ from numpy.typing import NDArray
 
 from .grid import AmendableGrid, Rows, usable
 from .moments import Floats, Joined, join_one
-from .ols import ALL_STATISTICS, STATISTICS, solve, solve_one
+from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .pair_schedule import Schedule
 from .pair_sets import BACK, Column, PairSets
-from .recalc import TINY, batches, doubtful, has_tiny, is_doubtful, recalculate
+from .recalc import (
+    TINY,
+    batches,
+    doubtful,
+    has_tiny,
+    is_doubtful,
+    recalculate,
+    welford_error,
+)
 from .state import State
 
 _ROOM = 16
@@ -107,24 +115,33 @@ class PairWindows(AmendableGrid):
                 self._has_tiny = True
             self._sets.land_one(row, x, y, int(self.stamps[slot]))
 
-    def moments(self, rows: Rows | None = None) -> tuple[Floats, Floats, Floats]:
-        """Return (n, mean, centred) of the windows, see `moments.Joined.join`."""
+    def moments(self, rows: Rows | None = None) -> Moments:
+        """Return what the statistics of all or some rows are computed from."""
         back = self._sets.growing[BACK]
         if rows is None:
             rows = self._all_rows
         else:
             back = back[:, rows]
-        return self._joined.join(self._sets.front(rows), back)
+        n, mean, centred = self._joined.join(self._sets.front(rows), back)
+        cxx, cxy, cyy = centred
+        return Moments(n, mean[0], mean[1], cxx, cxy, cyy, cxx, cyy)
 
     def estimate(
         self, rows: Rows | None = None, *, full: bool = False
     ) -> tuple[Floats, Floats]:
         """Return (n, statistics) of all or some rows."""
-        n, mean, centred = self.moments(rows)
+        moments = self.moments(rows)
+        n = np.asarray(moments.n)
         n_statistics = ALL_STATISTICS if full else STATISTICS
         statistics = self._statistics[:n_statistics, : n.shape[0]]
-        solve(n, mean, centred, self.min_observations, statistics)
-        doubts = doubtful(n, mean, centred, statistics, tiny=self._has_tiny)
+        solve(moments, self.min_observations, statistics)
+        doubts = doubtful(
+            moments,
+            statistics,
+            self.min_observations,
+            welford_error(n),
+            tiny=self._has_tiny,
+        )
         for some in batches(doubts, self.length):
             exact = self._recalculate(some if rows is None else rows[some])
             statistics[:, some] = exact[:n_statistics]
@@ -136,8 +153,11 @@ class PairWindows(AmendableGrid):
         """Return (n, statistics) of one row: `estimate` over floats."""
         front = self._sets.front(np.array([row]))[:, 0].tolist()
         joined = join_one(front, self._sets.growing[BACK, :, row].tolist())
-        statistics = solve_one(joined, self.min_observations)
-        if is_doubtful(joined, statistics, tiny=self._has_tiny):
+        moments = (*joined, joined[3], joined[5])
+        statistics = solve_one(moments, self.min_observations)
+        error = float(welford_error(np.asarray(moments[0])))
+        fewest, tiny = self.min_observations, self._has_tiny
+        if is_doubtful(moments, statistics, fewest, error, tiny=tiny):
             exact = self._recalculate(np.array([row]))[:STATISTICS, 0]
             beta, alpha, std_error, t_stat, r_squared, residual_std = exact.tolist()
             statistics = beta, alpha, std_error, t_stat, r_squared, residual_std

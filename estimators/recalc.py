@@ -6,30 +6,35 @@ which it may not be, and `recalculate` computes those anew in double-double arit
 
 Theory of operation
 -------------------
-Let u = 2**-53, and let the fast lane's ``cxx`` and ``cyy`` have a relative error of at
-most g, ``cxy`` one of at most g * sqrt(cxx * cyy), and the means one of at most
-4u * (|mean| + sqrt(c)). Then with q = sqrt(cyy / cxx)
+Let u = 2**-53, and let xx, xy and yy be the sums of squares and products about the
+pivots, of which the centred ones, cxx, cxy and cyy, are a part (`sums`). The *spread*
+of a side, xx / cxx or yy / cyy, is 1 where the mean is at the pivot. Let each sum be
+wrong by at most the part g of the sizes of its terms: xx by g * xx, xy by
+g * sqrt(xx * yy), a mean by g * sqrt(xx / n) + 4u * |mean|. Then with
+q = sqrt(yy / cxx)
 
-    error of beta   <= g * (q + |beta|)
-    error of alpha  <= |mean_x| * that + 4u * (|mean_y| + |beta * mean_x| + 2 sqrt(cyy))
-    error of t_stat <= g / |r|, relative to itself, where |r| is small
+    error of beta    <= g * (sqrt(spread_x) * q + spread_x * |beta|)
+    error of alpha   <= |mean_x| * that + error of mean_y + |beta| * error of mean_x
+    error of t_stat  <= g * sqrt(spread_x * spread_y) / |r|, relative, at small |r|
+    error of r**2    <= 4 g * max(spread_x, spread_y), and that of r half as much
 
-and all others are harmless: r_squared, correlation, and, in units of 1 / (1 - r**2),
-the residual statistics have errors of a few g. What exceeds half its tolerance is
-doubtful: an asset that varies a thousand times as much as its benchmark without
-following it, a small alpha between large levels, a t statistic next to zero. So is a
-sum of squares of which underflow may have taken a part.
+and, in units of 1 / (1 - r**2), the residual statistics have errors of a few
+g * spread. What exceeds half its tolerance is doubtful: an asset that varies a thousand
+times as much as its benchmark without following it, a small alpha between large levels,
+a t statistic next to zero, values far from their pivot. So is a sum of squares of which
+underflow may have taken a part.
 
-g is measured, not proven. The largest errors over all windows of the data sets in
-tests/support/nasty.py were, in units of u:
+Where sums are made of segments, g counts the additions that a term goes through
+(`sums.error_of`). It is a bound: of all windows of the data sets in
+tests/support/nasty.py, the worst, of equal values, came to 0.4 of it. For windows of
+pairs, which add by Welford's step and merge by Chan's (`moments`), it is measured. The
+largest errors there were, in units of u,
 
     pairs            3   30   390   2,000   10,000
     largest error  5.3  8.0  19.6      52       78
     g               11   19    47      97      208
 
-and those of the means 1.9. The bound of any order of operations, n * u, is never seen:
-the rounding of a step is as often up as down. g = (8 + 2 sqrt(n)) u leaves a factor of
-two, and half the tolerance another.
+where g = (8 + 2 sqrt(n)) u leaves a factor of two, and half the tolerance another.
 
 `doubtful` has two steps, so that the usual case costs a dozen passes over the rows: a
 coarse one without roots, which implies the bounds above, and the bounds themselves for
@@ -43,7 +48,7 @@ range. Where that leaves less than 12 digits, a covariance of exactly 0 for inst
 `integers` has the last word.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf, nan, sqrt
 from typing import Final, NamedTuple
 
@@ -63,6 +68,8 @@ from .ols import (
     RESIDUAL_STD,
     STD_ERROR,
     T_STAT,
+    Moments,
+    RowMoments,
 )
 
 Rows = NDArray[np.intp]
@@ -73,11 +80,6 @@ _HALF: Final = 0.5e-12
 _HALF_RESIDUAL: Final = 0.5e-11
 """Half the relative tolerance of a residual statistic."""
 
-_BASE, _GROWTH = 8 * U, 2 * U  # g = base + growth * sqrt(n)
-# coarsely, g**2 <= 2 * growth**2 * (n + offset)
-_OFFSET: Final = (_BASE / _GROWTH) ** 2
-_LARGE: Final = (_HALF / _GROWTH) ** 2 / 64
-_NEAR: Final = (_HALF_RESIDUAL / _GROWTH) ** 2 / 2
 
 UNDERFLOW: Final = 1e-290
 """Sums of squares below this may have lost a part of themselves."""
@@ -103,11 +105,25 @@ def has_tiny(returns: Floats) -> bool:
     return bool(small.any() and returns[small].any())
 
 
+def largest_spread(error: float) -> float:
+    """Return up to which spread no correlation leaves its tolerance.
+
+    The spread of a side is its sum of squares about the pivot by that about the mean.
+    """
+    return _HALF / 4.0 / error
+
+
+def welford_error(n: Floats) -> Floats:
+    """Return the bound of the relative error of sums by `moments`, of n pairs."""
+    error: Floats = 8.0 * U + 2.0 * U * np.sqrt(n)
+    return error
+
+
 def doubtful(
-    n: Floats,
-    mean: Floats,
-    centred: Floats,
+    moments: Moments,
     statistics: Floats,
+    min_observations: int,
+    error: Floats | float,
     *,
     tiny: bool = True,
 ) -> Rows:
@@ -115,10 +131,14 @@ def doubtful(
 
     Parameters
     ----------
-    n, mean, centred
-        Shapes (k,), (2, k), (3, k), see `moments.Joined.join`.
+    moments
+        Of the windows.
     statistics
-        What `ols.solve` made of them, shape (STATISTICS, k) or more.
+        What `ols.solve` made of them, shape (STATISTICS, ..., k) or more.
+    min_observations
+        Complete pairs below which a row has no statistics to doubt.
+    error
+        Bound g of the relative rounding error of the sums.
     tiny
         Whether the window may hold a value for which `has_tiny`. Without one a
         variance of 0 is that of equal values.
@@ -126,87 +146,118 @@ def doubtful(
     Returns
     -------
     rows
-        Positions of these rows, ascending.
+        Positions of these rows, ascending; of the flat array where there are bars, too.
     """
-    cxx, _, cyy = centred
-    mean_x, mean_y = mean
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        # what beta and alpha are made of, squared, is too large for their tolerance
-        size = mean_x * mean_x
-        size += 1.0
-        size *= cyy
-        size /= cxx
-        size += mean_y * mean_y
-        size += cyy
-        spread = n + _OFFSET
-        size *= spread
-        suspect = size > _LARGE
-        # t_stat is too close to 0
-        suspect |= statistics[R_SQUARED] * _NEAR < spread
-    suspect |= cxx < UNDERFLOW
-    suspect |= cyy < UNDERFLOW
-    if not suspect.any():
+    n, _, mean_y, cxx, _, cyy, _, yy = moments
+    if not isinstance(n, np.ndarray) and n < min_observations:
         return np.empty(0, dtype=np.intp)
-    rows = np.flatnonzero(suspect)
-    return rows[
-        _are_doubtful(
-            n[rows],
-            mean[:, rows],
-            centred[:, rows],
-            statistics[: R_SQUARED + 1, rows],
-            tiny=tiny,
-        )
-    ]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        of_size, largest, of_spread = _coarse_limits(moments, error)
+        # what beta and alpha are made of, squared, is within their tolerance
+        size = yy * of_size
+        size += (48.0 * U * U) * (mean_y * mean_y)
+        trusted = size <= _HALF * _HALF
+        # so is r_squared, and t_stat is not too close to 0
+        spread_y = np.divide(yy, cyy, out=size)
+        trusted &= spread_y <= largest
+        spread_y *= of_spread
+        trusted &= statistics[R_SQUARED] >= spread_y
+    trusted &= cyy >= UNDERFLOW
+    trusted &= cxx >= UNDERFLOW
+    if isinstance(n, np.ndarray):
+        trusted |= n < min_observations
+    if trusted.all():
+        return np.empty(0, dtype=np.intp)
+    rows = np.flatnonzero(~trusted)
+    numbers = [_taken(statistics[i], trusted.shape, rows) for i in range(R_SQUARED + 1)]
+    some = Moments(*(_taken(part, trusted.shape, rows) for part in moments))
+    g = _taken(error, trusted.shape, rows)
+    doubts = _are_doubtful(some, numbers, g, tiny=tiny)
+    return rows[doubts]
+
+
+def _taken(part: Floats | float, shape: tuple[int, ...], rows: Rows) -> Floats:
+    # Of one value per row, those of some; where one holds for all, as often.
+    taken: Floats = np.broadcast_to(part, shape).reshape(-1)[rows]
+    return taken
+
+
+def _coarse_limits(
+    moments: Moments, g: Floats | float
+) -> tuple[Floats | float, Floats | float, Floats | float]:
+    # A factor for yy, a limit to the asset's spread, and a factor for that; NaN where
+    # the benchmark's own spread is too large.
+    n, mean_x, _, cxx, _, _, xx, _ = moments
+    if not isinstance(n, np.ndarray):
+        n, cxx = np.float64(n), np.float64(cxx)  # which do not raise when dividing by 0
+    spread_x = xx / cxx
+    largest = _HALF / 4 / g
+    within = np.where(spread_x <= largest, largest, nan)
+    squared = g * g * spread_x
+    of_beta = 48.0 * spread_x * (1.0 + mean_x * mean_x) / cxx
+    return squared * (of_beta + 12.0 / n), within, squared / _HALF_RESIDUAL**2
 
 
 def _are_doubtful(
-    n: Floats, mean: Floats, centred: Floats, statistics: Floats, *, tiny: bool
+    moments: Moments, statistics: Sequence[Floats], g: Floats, *, tiny: bool
 ) -> NDArray[np.bool_]:
-    cxx, _, cyy = centred
-    mean_x, mean_y = np.abs(mean)
+    n, mean_x, mean_y, cxx, _, cyy, xx, yy = moments
+    mean_x, mean_y = np.abs(mean_x), np.abs(mean_y)
     beta, alpha = np.abs(statistics[BETA]), np.abs(statistics[ALPHA])
-    g = _BASE + _GROWTH * np.sqrt(n)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        deviation_y = np.sqrt(cyy)
-        q = deviation_y / np.sqrt(cxx)
-        of_beta = g * (q + beta)
-        of_alpha = of_beta * mean_x + 4 * U * (mean_y + beta * mean_x + 2 * deviation_y)
-        result = of_beta > _HALF * np.maximum(1.0, beta)
-        result |= of_alpha > _HALF * np.maximum(1.0, alpha)
-        result |= g * g > _HALF_RESIDUAL**2 * statistics[R_SQUARED]
-        result &= cxx != 0.0
-        small = (cxx < UNDERFLOW) & ((cxx != 0.0) | (tiny & (mean_x < TINY)))
-        small |= (cyy < UNDERFLOW) & ((cyy != 0.0) | (tiny & (mean_y < TINY)))
-    result |= small & (n > 1.0)
-    doubts: NDArray[np.bool_] = result
+        spread_x, spread_y = xx / cxx, yy / cyy
+        q = np.sqrt(yy) / np.sqrt(cxx)
+        of_beta = g * (np.sqrt(spread_x) * q + spread_x * beta)
+        of_mean_x = 4 * U * mean_x + g * np.sqrt(xx / n)
+        of_mean_y = 4 * U * mean_y + g * np.sqrt(yy / n)
+        of_alpha = of_beta * mean_x + of_mean_y + beta * of_mean_x
+        trusted = of_beta <= _HALF * np.maximum(1.0, beta)
+        trusted &= of_alpha <= _HALF * np.maximum(1.0, alpha)
+        trusted &= 4.0 * g * np.maximum(spread_x, spread_y) <= _HALF
+        trusted &= (
+            g * g * spread_x * spread_y <= _HALF_RESIDUAL**2 * statistics[R_SQUARED]
+        )
+        # squares that are all 0 are those of equal values, but for underflow
+        trusted |= (xx == 0.0) | (yy == 0.0)
+        small = (cxx < UNDERFLOW) & ((xx != 0.0) | (tiny & (mean_x < TINY)))
+        small |= (cyy < UNDERFLOW) & ((yy != 0.0) | (tiny & (mean_y < TINY)))
+    doubts: NDArray[np.bool_] = ~trusted
+    doubts |= small & (n > 1.0)
     return doubts
 
 
 def is_doubtful(
-    joined: tuple[float, float, float, float, float, float],
+    moments: RowMoments,
     statistics: tuple[float, float, float, float, float, float],
+    min_observations: int,
+    error: float,
     *,
     tiny: bool = True,
 ) -> bool:
     """Return whether one row is among those of `doubtful`."""
-    n, mean_x, mean_y, cxx, _, cyy = joined
+    n, mean_x, mean_y, cxx, _, cyy, xx, yy = moments
+    if n < min_observations:
+        return False
     mean_x, mean_y = abs(mean_x), abs(mean_y)
-    if n > 1.0 and (cxx < UNDERFLOW or cyy < UNDERFLOW):
-        if cxx < UNDERFLOW and (cxx or (tiny and mean_x < TINY)):
+    if n > 1.0:
+        if cxx < UNDERFLOW and (xx or (tiny and mean_x < TINY)):
             return True
-        if cyy < UNDERFLOW and (cyy or (tiny and mean_y < TINY)):
+        if cyy < UNDERFLOW and (yy or (tiny and mean_y < TINY)):
             return True
-    if cxx == 0.0:
+    if xx == 0.0 or yy == 0.0:
         return False
     beta, alpha = abs(statistics[BETA]), abs(statistics[ALPHA])
-    g = _BASE + _GROWTH * sqrt(n)
-    deviation_y = sqrt(cyy)
-    of_beta = g * (deviation_y / sqrt(cxx) + beta)
-    of_alpha = of_beta * mean_x + 4 * U * (mean_y + beta * mean_x + 2 * deviation_y)
-    return (
-        of_beta > _HALF * max(1.0, beta)
-        or of_alpha > _HALF * max(1.0, alpha)
-        or g * g > _HALF_RESIDUAL**2 * statistics[R_SQUARED]
+    g = error
+    spread_x, spread_y = xx / cxx, yy / cyy
+    of_beta = g * (sqrt(spread_x) * (sqrt(yy) / sqrt(cxx)) + spread_x * beta)
+    of_mean_x = 4 * U * mean_x + g * sqrt(xx / n)
+    of_mean_y = 4 * U * mean_y + g * sqrt(yy / n)
+    of_alpha = of_beta * mean_x + of_mean_y + beta * of_mean_x
+    return not (
+        of_beta <= _HALF * max(1.0, beta)
+        and of_alpha <= _HALF * max(1.0, alpha)
+        and 4.0 * g * max(spread_x, spread_y) <= _HALF
+        and g * g * spread_x * spread_y <= _HALF_RESIDUAL**2 * statistics[R_SQUARED]
     )
 
 

@@ -2,7 +2,7 @@
 
 Rule: a symbol is a row, a bar is a column, a missing return is a missing cell. All
 rows see the same bars, so all window control is a handful of integers, and every step
-is one array operation over the rows. The arithmetic is that of `moments`: this file
+is one array operation over the rows. The arithmetic is that of `sums`: this file
 decides *which* pairs are in which set, and subtracts nothing.
 
 Theory of operation
@@ -14,8 +14,8 @@ with removal are wrong for ever. So the window is the union of two sets that onl
     front   the older bars: from the window's start up to a cut
     back    the bars since the cut
 
-and is published as their merge. Sliding forward over the front needs the front's
-moments *from every one of its bars onward*. Those suffixes are made by walking a
+and is published as their sum. Sliding forward over the front needs the front's
+sums *from every one of its bars onward*. Those suffixes are made by walking a
 stretch of bars backward, adding one pair a step, and this walk is done a little each
 bar, one stretch ahead of need::
 
@@ -31,17 +31,23 @@ merges the segments behind the next stretch, newest first, then walks the stretc
 itself. Both are spread evenly over the bars until they are needed. So every bar costs
 two added pairs (back and head), one to two steps of the walk and one merge, for every
 window length; the bar at which a stretch ends costs three copies more. There is no
-bar at which anything is recomputed.
+bar at which anything is recomputed, but for rows whose pivot has become odd: where a
+segment ends, their sets are made anew from the grid, about another one.
 
-Memory per row: W returns, and 3 * 0.75 * sqrt(W) sets of 80 bytes.
+Memory per row: W returns, and 3 * 0.75 * sqrt(W) sets of 24 bytes, or of 48 where
+bars are missing.
 
 The bars themselves stay in the grid's ring. Rows whose statistics double precision
 cannot give within their tolerance are computed from there, see `recalc`.
 
-Error: every number is made of additions to sets of at most W pairs, each pair added
-once to each set, so the bound of `moments` holds whatever passed through before, after
-any number of updates. This is the sliding-window aggregation of the two-stacks family
-with its flip spread out; the cut at fixed strides is that of van Herk.
+Error: between a pair and the window's sums lie the additions of its own segment, one
+per segment, and those of the stretch or the head: some 3.4 * sqrt(W) in all, each of
+which rounds once (`sums.error_of`). That holds whatever passed through before, after
+any number of updates. To that end a window that fills is made of segments too: its
+front is the sum of those that are closed.
+
+This is the sliding-window aggregation of the two-stacks family with its flip spread
+out; the cut at fixed strides is that of van Herk.
 
 References
 ----------
@@ -51,55 +57,19 @@ for local minimum and maximum filters on rectangular and octagonal kernels", Pat
 Recognition Letters 13 (1992).
 """
 
-from collections import deque
-from math import isnan
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .extent import BarExtent, Extent
-from .grid import Grid, Rows
-from .moments import (
-    FIELDS,
-    Floats,
-    Joined,
-    Scratch,
-    add_pair,
-    add_pairs,
-    cells_of,
-    join_one,
-    merge_set,
-    merge_sets,
-    recentre,
-)
-from .ols import ALL_STATISTICS, STATISTICS, solve, solve_one
-from .recalc import TINY, batches, doubtful, has_tiny, is_doubtful, recalculate
-
-_BACK = 0
-_HEAD = 1
+from .grid import Rows
+from .moments import Floats
+from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
+from .recalc import batches, doubtful, is_doubtful, recalculate
+from .remade import RemadeSets
+from .sums import moments_of
 
 
-class Segment(NamedTuple):
-    """A closed run of bars and the slot that holds its moments."""
-
-    first: int
-    end: int
-    slot: int
-
-    @property
-    def n_bars(self) -> int:
-        """Length of the run."""
-        return self.end - self.first
-
-    def __bool__(self) -> bool:
-        return self.end > self.first
-
-
-_NO_BARS = Segment(0, 0, -1)
-
-
-class WindowSlab(Grid):
+class WindowSlab(RemadeSets):
     """Windows over one grid of bars, one per row.
 
     Parameters
@@ -119,48 +89,12 @@ class WindowSlab(Grid):
         self, n_rows: int, extent: Extent | int, min_observations: int
     ) -> None:
         self.extent = BarExtent(extent) if isinstance(extent, int) else extent
-        super().__init__(n_rows, self.extent.capacity)
-        self.min_observations = min_observations
-        self._tiny_bar = -1
-        """Newest bar with a value so small that its variance may underflow."""
-
-        # The sets of pairs, see the theory of operation.
-        self._growing = np.zeros((2, FIELDS, n_rows))  # back, head
-        self._suffixes = [np.zeros((1, FIELDS, n_rows)) for _ in range(2)]
-        self._slots = [np.zeros((FIELDS, n_rows)) for _ in range(2)]
-        self._free_slots = [1, 0]
-        self._segments: deque[Segment] = deque()
-        self._allocate_buffers()
-        self._begin(0)
-
-    def _allocate_buffers(self) -> None:
-        n_rows = self.n_rows
-        self._nothing = np.zeros((FIELDS, n_rows))
-        self._scratch = Scratch(n_rows)
-        self._joined = Joined(n_rows)
+        super().__init__(n_rows, self.extent.capacity, min_observations)
+        self._n_segments = self.extent.n_segments
+        self._longest = self.extent.longest_segment
         self._statistics = np.zeros((ALL_STATISTICS, n_rows))
-        self._growing_cells = cells_of(self._growing)
-
-    def _begin(self, bar: int) -> None:
-        # An empty window whose first bar will be `bar`.
-        self.oldest = bar
-        self._first = bar
-        self._is_sliding = False
-        self._head_first = bar
-        self._growing[:] = 0.0
-        while self._segments:
-            self._release(self._segments.pop())
-        self._in_use = 0
-        self._stretch = _NO_BARS
-        """The front's suffixes start at each of these bars but the first."""
-        self._next = _NO_BARS
-        self._to_merge: list[int] = []
-        self._to_walk = 0
-        # Which bars are in what, so that a correction can make it anew.
-        self._back_first = bar
-        self._merged: list[Segment] = []
-        """What was merged into the front's suffixes, oldest first."""
-        self._next_merged: list[Segment] = []
+        self._n_pairs = np.zeros(max(n_rows, 1))
+        """Pairs of every row, while all have as many."""
 
     def window_start_of(self, row: int) -> int:
         """Return the stamp of the window's oldest bar."""
@@ -183,15 +117,14 @@ class WindowSlab(Grid):
 
     def advance(self, stamp: int, benchmark_return: float) -> None:
         """Open the next bar; what the extent no longer reaches leaves the window."""
+        self._settle()
         bar = self.newest + 1
         n_evicted = self._evict(bar, stamp)
-        self._open(stamp, benchmark_return)
-        x = self.benchmark_return
-        if abs(x) < TINY and x:
-            self._tiny_bar = bar
         if not self._is_sliding:
             self._close_while_filling(bar, stamp)
-        elif n_evicted:
+        self._open(stamp, benchmark_return)
+        self._await_pairs()
+        if self._is_sliding and n_evicted:
             self._walk(self._stretch.end - self.oldest + 1)
 
     def _evict(self, bar: int, stamp: int) -> int:
@@ -206,6 +139,7 @@ class WindowSlab(Grid):
                 self._begin(bar)
                 return 0
             if self.oldest == self._stretch.end or not self._is_sliding:
+                self._repivot()
                 self._swap(bar)
             self.oldest += 1
         return self.oldest - before
@@ -216,198 +150,65 @@ class WindowSlab(Grid):
         last = self.extent.n_segments - 1
         n_closed = min(self.extent.n_closed(n_bars, span), last)
         if n_closed > len(self._segments) and bar > self._head_first and not self._next:
+            self._repivot()
             self._close_head(bar)
-            recentre(self._growing[_BACK])
             if n_closed == last:
                 self._begin_walk()
         if self._next:
             self._walk(max(self.extent.bars_left(n_bars, span), 1))
 
-    def fill(self, returns: Floats) -> None:
-        """Add the newest bar's returns of all rows."""
-        slot = self.newest % len(self.stamps)
-        x = self._x[slot]
-        complete, y, present = self._split(returns)
-        self._look_for_tiny(self.newest, y)
-        if complete:
-            self._y[slot] = returns
-        else:
-            np.copyto(self._y[slot], returns, where=present != 0.0)
-        if not isnan(x):
-            add_pairs(self._growing, x, y, present, self._scratch)
-
-    def add(self, rows: Rows) -> None:
-        """Add the newest bar's returns of some rows, as they stand in `cells`."""
-        slot = self.newest % len(self.stamps)
-        x = self._x[slot]
-        if not isnan(x):
-            sets = self._growing[:, :, rows]
-            returns = self._y[slot, rows]
-            self._look_for_tiny(self.newest, returns)
-            add_pairs(sets, x, returns, self._everywhere[: len(rows)], self._scratch)
-            self._growing[:, :, rows] = sets
-
-    def add_one(self, row: int) -> None:
-        """Add the newest bar's return of one row: `add` over floats."""
-        x = float(self._x[self.newest % len(self.stamps)])
-        if not isnan(x):
-            n_rows = self.n_rows
-            y = self.cells[row]
-            if abs(y) < TINY and y:
-                self._tiny_bar = self.newest
-            add_pair(self._growing_cells, row, n_rows, x, y)
-            add_pair(self._growing_cells, row + FIELDS * n_rows, n_rows, x, y)
-
-    def moments(self, rows: Rows | None = None) -> tuple[Floats, Floats, Floats]:
-        """Return (n, mean, centred) of the windows, see `moments.Joined.join`."""
-        front, back = self._front(), self._growing[_BACK]
-        if rows is not None:
-            front, back = front[:, rows], back[:, rows]
-        return self._joined.join(front, back)
+    def moments(self, rows: Rows | None = None) -> Moments:
+        """Return what the statistics of all or some rows are computed from."""
+        asset, benchmark = self.sums(rows)
+        return moments_of(asset, benchmark, self.basis, rows)
 
     def estimate(
         self, rows: Rows | None = None, *, full: bool = False
     ) -> tuple[Floats, Floats]:
         """Return (n, statistics) of all or some rows."""
-        n, mean, centred = self.moments(rows)
         n_statistics = ALL_STATISTICS if full else STATISTICS
-        statistics = self._statistics[:n_statistics, : n.shape[0]]
-        solve(n, mean, centred, self.min_observations, statistics)
-        doubts = doubtful(n, mean, centred, statistics, tiny=self._has_tiny)
+        moments = self.moments(rows)
+        n_rows = len(moments.cyy)
+        statistics = self._statistics[:n_statistics, :n_rows]
+        solve(moments, self.min_observations, statistics)
+        basis = self.basis
+        doubts = doubtful(
+            moments,
+            statistics,
+            self.min_observations,
+            basis.error,
+            tiny=basis.has_tiny,
+        )
         for some in batches(doubts, self.newest + 1 - self.oldest):
             exact = self._recalculate(some if rows is None else rows[some])
             statistics[:, some] = exact[:n_statistics]
-        return n, statistics
+        n = moments.n
+        if isinstance(n, np.ndarray):
+            return n, statistics
+        if n != self._n_pairs.item(0):
+            self._n_pairs[:] = n
+        return self._n_pairs[:n_rows], statistics
 
     def estimate_one(
         self, row: int
     ) -> tuple[float, tuple[float, float, float, float, float, float]]:
         """Return (n, statistics) of one row: `estimate` over floats."""
-        joined = join_one(
-            self._front()[:, row].tolist(), self._growing[_BACK, :, row].tolist()
-        )
-        statistics = solve_one(joined, self.min_observations)
-        if is_doubtful(joined, statistics, tiny=self._has_tiny):
+        moments = self._window_of(row)
+        statistics = solve_one(moments, self.min_observations)
+        basis = self.basis
+        if is_doubtful(
+            moments,
+            statistics,
+            self.min_observations,
+            basis.error,
+            tiny=basis.has_tiny,
+        ):
             exact = self._recalculate(np.array([row]))[:STATISTICS, 0]
             beta, alpha, std_error, t_stat, r_squared, residual_std = exact.tolist()
             statistics = beta, alpha, std_error, t_stat, r_squared, residual_std
-        return joined[0], statistics
-
-    @property
-    def _has_tiny(self) -> bool:
-        return self._tiny_bar >= self.oldest
-
-    def _look_for_tiny(self, bar: int, returns: Floats) -> None:
-        if bar > self._tiny_bar and has_tiny(returns):
-            self._tiny_bar = bar
+        return moments[0], statistics
 
     def _recalculate(self, rows: Rows) -> Floats:
         slots = np.arange(self.oldest, self.newest + 1) % len(self.stamps)
         y = self._y[slots[:, None], rows]
         return recalculate(self._x[slots], y, self.min_observations)
-
-    def _front(self) -> Floats:
-        if not self._is_sliding:  # all is in the back
-            return self._nothing
-        front: Floats = self._suffixes[self._in_use][
-            self.oldest - self._stretch.first - 1
-        ]
-        return front
-
-    def _release(self, segment: Segment) -> None:
-        self._free_slots.append(segment.slot)
-
-    def _close_head(self, bar: int) -> None:
-        # The head segment ends before `bar`; its moments go to a free slot.
-        if not self._free_slots:
-            self._free_slots.append(len(self._slots))
-            self._slots.append(np.zeros((FIELDS, self.n_rows)))
-        slot = self._free_slots.pop()
-        self._slots[slot][:] = self._growing[_HEAD]
-        recentre(self._slots[slot])
-        self._segments.append(Segment(self._head_first, bar, slot))
-        self._head_first = bar
-        self._growing[_HEAD] = 0.0
-
-    def _swap(self, bar: int) -> None:
-        # The start leaves the front's stretch: the prepared suffixes take over.
-        if not self._next:  # filled so unevenly that nothing is prepared
-            self._close_head(bar)
-            self._begin_walk()
-        self._walk(1)
-        self._is_sliding = True
-        self._in_use = 1 - self._in_use
-        self._stretch = self._next
-        self._merged = self._next_merged
-        self._back_first = self._head_first
-        if self._head_first < bar:
-            self._close_head(bar)
-            self._growing[_BACK] = self._slots[self._segments[-1].slot]
-        else:
-            self._growing[_BACK] = 0.0
-        self._begin_walk()
-
-    def _begin_walk(self) -> None:
-        if not self._segments:
-            self._next = _NO_BARS
-            return
-        self._next = stretch = self._segments.popleft()
-        self._release(stretch)
-        self._next_merged = list(self._segments)
-        self._to_merge = [segment.slot for segment in self._segments]
-        self._to_walk = stretch.end - 1
-        unused = 1 - self._in_use
-        if stretch.n_bars > len(self._suffixes[unused]):
-            shape = (stretch.n_bars, FIELDS, self.n_rows)
-            self._suffixes[unused] = np.zeros(shape)
-        self._suffixes[unused][stretch.n_bars - 1] = 0.0
-
-    def _walk(self, turns: int) -> None:
-        # Do this turn's share of preparing the next stretch's suffixes.
-        first, end = self._next.first, self._next.end
-        left = len(self._to_merge) + max(self._to_walk - first, 0)
-        if not self._next or not left:
-            return
-        suffixes = self._suffixes[1 - self._in_use]
-        is_small = self.n_rows <= self.scalar_rows
-        for _ in range(-(-left // turns)):
-            if self._to_merge:
-                closed = self._slots[self._to_merge.pop()]
-                if is_small:
-                    self._merge_ones(suffixes, end - first - 1, closed)
-                else:
-                    merge_sets(suffixes[end - first - 1], closed)
-                continue
-            bar = self._to_walk
-            self._to_walk = bar - 1
-            # suffix of `bar` = suffix of the bar after it, plus the pair of `bar`
-            after = suffixes[bar - first : bar - first + 1]
-            target = suffixes[bar - first - 1 : bar - first]
-            slot = bar % len(self.stamps)
-            x = self._x[slot]
-            if isnan(x):
-                target[:] = after
-            elif is_small:
-                target[:] = after
-                self._add_ones(suffixes, bar - first - 1, x, self._columns[slot])
-            else:
-                _, y, present = self._split(self._y[slot])
-                add_pairs(after, x, y, present, self._scratch, out=target)
-
-    def _merge_ones(self, suffixes: Floats, at: int, closed: Floats) -> None:
-        # A closed segment into the suffix of one bar: `merge_sets` over floats.
-        n_rows = self.n_rows
-        cells, others = cells_of(suffixes), cells_of(closed)
-        for row in range(n_rows):
-            merge_set(cells, at * FIELDS * n_rows + row, others, n_rows)
-
-    def _add_ones(
-        self, suffixes: Floats, at: int, x: float, returns: "memoryview[float]"
-    ) -> None:
-        # A bar's pairs into the suffix of one bar: `add_pairs` over floats.
-        n_rows = self.n_rows
-        cells = cells_of(suffixes)
-        for row in range(n_rows):
-            y = returns[row]
-            if y == y:  # noqa: PLR0124 - not NaN
-                add_pair(cells, at * FIELDS * n_rows + row, n_rows, x, y)

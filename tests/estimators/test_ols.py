@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beta_factory.estimators.moments import FIELDS, Joined, Scratch, add_pairs, join_one
 from beta_factory.estimators.ols import (
     ALL_STATISTICS,
     ALPHA,
@@ -22,14 +21,16 @@ from beta_factory.estimators.ols import (
     STATISTICS,
     STD_ERROR,
     T_STAT,
+    Moments,
+    RowMoments,
     solve,
     solve_one,
 )
+from beta_factory.estimators.sums import centre_one
 from exact import exact_ols
 from strategies import FloatArray, examples, seeds
 
 Pair = tuple[float, float]
-Moments = tuple[float, float, float, float, float, float]
 
 nasty = st.one_of(
     st.sampled_from([0.0, 1.0, 0.1, -0.1, 1e8, 1e-150, -1e-150, 1e100, -1e100]),
@@ -43,19 +44,23 @@ def bits(values: npt.ArrayLike) -> bytes:
     return np.asarray(values, dtype=np.float64).tobytes()
 
 
-def moments(content: Sequence[Pair]) -> Moments:
-    """Return (n, mean x, mean y, cxx, cxy, cyy)."""
-    lanes = np.zeros((1, FIELDS, 1))
-    for x, y in content:
-        add_pairs(lanes, x, np.array([y]), np.ones(1), Scratch(1, 1))
-    return join_one([0.0] * FIELDS, lanes[0, :, 0].tolist())
+def moments(content: Sequence[Pair]) -> RowMoments:
+    """Return the moments of some pairs, about the first as a pivot."""
+    pivot_x, pivot_y = content[0] if content else (0.0, 0.0)
+    sums = [0.0] * 6
+    for pair in content:
+        x, y = pair[0] - pivot_x, pair[1] - pivot_y
+        for position, term in enumerate((y, x * y, y * y, 1.0, x, x * x)):
+            sums[position] += term
+    return centre_one(sums[:3], sums[3:], pivot_x, pivot_y)
 
 
-def solved(rows: Sequence[Moments], min_observations: int) -> FloatArray:
-    """Return the statistics by `solve`, shape (STATISTICS, n_rows)."""
-    table = np.array(rows).T
-    out = np.full((STATISTICS, len(rows)), 12345.0)
-    solve(table[0], table[1:3], table[3:], min_observations, out)
+def solved(
+    rows: Sequence[RowMoments], min_observations: int, n_statistics: int = STATISTICS
+) -> FloatArray:
+    """Return the statistics by `solve`, shape (n_statistics, n_rows)."""
+    out = np.full((n_statistics, len(rows)), 12345.0)
+    solve(Moments(*np.array(rows).T), min_observations, out)
     return out
 
 
@@ -204,13 +209,6 @@ def test_many_rows_are_solved_each_by_itself() -> None:
         assert bits(together[:, position]) == bits(solved([row], 3)[:, 0])
 
 
-def join(content: Sequence[Pair]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    lanes = np.zeros((1, FIELDS, 1))
-    for x, y in content:
-        add_pairs(lanes, x, np.array([y]), np.ones(1), Scratch(1, 1))
-    return Joined(1).join(np.zeros((FIELDS, 1)), lanes[0])
-
-
 @examples(60)
 @given(seeds, st.integers(3, 12))
 def test_the_error_of_alpha_and_the_correlation_are_those_of_exact_arithmetic(
@@ -219,9 +217,7 @@ def test_the_error_of_alpha_and_the_correlation_are_those_of_exact_arithmetic(
     rng = np.random.default_rng(seed)
     content = rng.normal(0.2, 1, (n, 2))
     true = exact_ols(content[:, 0], content[:, 1])
-    counts, mean, centred = join(content.tolist())
-    out = np.empty((ALL_STATISTICS, 1))
-    solve(counts, mean, centred, 3, out)
+    out = solved([moments(content.tolist())], 3, ALL_STATISTICS)
     assert out[ALPHA_STD_ERROR, 0] == pytest.approx(true.alpha_std_error, rel=1e-8)
     assert out[CORRELATION, 0] == pytest.approx(true.correlation, rel=1e-11)
 
@@ -240,16 +236,11 @@ def test_the_error_of_alpha_and_the_correlation_are_those_of_exact_arithmetic(
 def test_the_correlation_is_defined_where_both_sides_move(
     content: list[Pair], expected: float
 ) -> None:
-    counts, mean, centred = join(content)
-    out = np.empty((ALL_STATISTICS, 1))
-    solve(counts, mean, centred, 3, out)
+    out = solved([moments(content)], 3, ALL_STATISTICS)
     assert out[CORRELATION, 0] == pytest.approx(expected, nan_ok=True)
 
 
 def test_an_undefined_error_of_alpha_is_the_one_plain_nan() -> None:
     n_rows = 9
-    nothing = np.zeros((FIELDS, n_rows))
-    counts, mean, centred = Joined(n_rows).join(nothing, nothing)
-    out = np.empty((ALL_STATISTICS, n_rows))
-    solve(counts, mean, centred, 3, out)
+    out = solved([moments([])] * n_rows, 3, ALL_STATISTICS)
     assert bits(out[ALPHA_STD_ERROR]) == bits([nan] * n_rows)

@@ -1,6 +1,5 @@
 """The recalc lane finds what doubles cannot answer, and answers it."""
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from math import nan
 
@@ -12,14 +11,15 @@ from hypothesis import strategies as st
 from looks import ORDER
 
 from beta_factory.estimators import LARGEST, WindowSlab, recalc, slab
-from beta_factory.estimators.moments import FIELDS, Joined, Scratch, add_pairs
 from beta_factory.estimators.ols import (
     ALL_STATISTICS,
     BETA,
     STATISTICS,
+    Moments,
     solve,
     solve_one,
 )
+from beta_factory.estimators.sums import better_pivot, centre, error_of
 from exact import (
     ExactSeries,
     assert_matches_exact,
@@ -28,6 +28,8 @@ from exact import (
 )
 from nasty import NASTY, VOLATILITY
 from strategies import FloatArray, examples, seeds
+
+ERROR = error_of(30)
 
 
 def bits(values: npt.ArrayLike) -> bytes:
@@ -129,18 +131,18 @@ def test_no_bars_have_no_statistics() -> None:
 # --- the guard --------------------------------------------------------------
 
 
-def joined(x: Sequence[float], y: FloatArray) -> tuple[FloatArray, ...]:
-    """Return the moments of y's columns and their statistics."""
-    n_rows = y.shape[1]
-    lanes = np.zeros((1, FIELDS, n_rows))
-    scratch = Scratch(n_rows, 1)
-    for value, row in zip(x, y, strict=True):
-        present = (~np.isnan(row)).astype(float)
-        add_pairs(lanes, value, np.nan_to_num(row), present, scratch)
-    n, mean, centred = Joined(n_rows).join(np.zeros((FIELDS, n_rows)), lanes[0])
-    out = np.empty((STATISTICS, n_rows))
-    solve(n, mean, centred, 2, out)
-    return n, mean, centred, out
+def solved(x: FloatArray, y: FloatArray) -> tuple[Moments, FloatArray]:
+    """Return the moments of y's columns, about good pivots, and their statistics."""
+    pivot_x, pivots = float(better_pivot(x[:, None], ERROR)[0]), better_pivot(y, ERROR)
+    there = ~np.isnan(y)
+    dx, dy = (x - pivot_x)[:, None] * there, np.where(there, y - pivots, 0.0)
+    asset = np.stack([dy.sum(axis=0), (dx * dy).sum(axis=0), (dy * dy).sum(axis=0)])
+    counts = there.sum(axis=0).astype(float)
+    benchmark = np.stack([counts, dx.sum(axis=0), (dx * dx).sum(axis=0)])
+    moments = centre(asset, benchmark, pivot_x, pivots)
+    out = np.empty((STATISTICS, y.shape[1]))
+    solve(moments, 2, out)
+    return moments, out
 
 
 scales = st.sampled_from([0.0, 1e-160, 1e-145, 1e-12, 1e-3, 1.0, 50.0, 1e4, 1e8, 1e150])
@@ -156,13 +158,12 @@ def test_scalars_and_arrays_doubt_the_same_rows(
     tiny = bool(rng.integers(2))
     x = (level_x + sd_x * rng.normal(0, 1, n)).clip(-1e150, 1e150)
     y = (level_y + sd_y * rng.normal(0, 1, (n, 6))).clip(-1e150, 1e150)
-    counts, mean, centred, statistics = joined(x.tolist(), y)
-    rows = recalc.doubtful(counts, mean, centred, statistics, tiny=tiny).tolist()
+    moments, statistics = solved(x, y)
+    rows = recalc.doubtful(moments, statistics, 2, ERROR, tiny=tiny).tolist()
     for row in range(6):
-        one = (counts[row], *mean[:, row], *centred[:, row])
-        numbers = tuple(float(number) for number in one)
-        assert len(numbers) == 6
-        found = recalc.is_doubtful(numbers, solve_one(numbers, 2), tiny=tiny)
+        numbers = tuple(np.broadcast_to(part, 6).item(row) for part in moments)
+        assert len(numbers) == 8
+        found = recalc.is_doubtful(numbers, solve_one(numbers, 2), 2, ERROR, tiny=tiny)
         assert found == (row in rows)
 
 
@@ -170,7 +171,7 @@ class TestDoubt:
     """What is doubtful, and what is not."""
 
     def rows(self, x: FloatArray, y: FloatArray, *, tiny: bool = False) -> list[int]:
-        rows = recalc.doubtful(*joined(x.tolist(), y), tiny=tiny)
+        rows = recalc.doubtful(*solved(x, y), 2, ERROR, tiny=tiny)
         return [int(row) for row in rows]
 
     def noise(self, n: int = 60) -> tuple[FloatArray, FloatArray]:

@@ -1,0 +1,170 @@
+"""The two sets that every window over a grid grows by its newest bar: back and head.
+
+Rule: a bar takes its returns in parts, while its benchmark is known from the beginning.
+However they are cut, the sets end with the same bits.
+
+Until the next bar opens, the benchmark side that all rows share is that *before* the
+newest bar; and as soon as only some rows have their pair, the sets keep theirs row by
+row. `_settle` ends that: the shared side takes the bar in, and if no row lacks it, the
+sets are shared again.
+"""
+
+from math import isnan, nan
+from typing import Final
+
+import numpy as np
+
+from .grid import Grid, Rows
+from .moments import Floats, cells_of
+from .recalc import TINY, has_tiny
+from .sums import SIDE, Sets, Terms, X, add_pair, column, count_pair, plus
+
+BACK: Final = 0
+HEAD: Final = 1
+_DENSE: Final = 0.3
+"""Share of all rows from which on adding a whole column is cheaper than some rows."""
+
+
+class GrowingSets(Grid):
+    """Back and head of the windows over one grid of bars, and what they are about.
+
+    Parameters
+    ----------
+    n_rows
+        Number of rows (symbols).
+    capacity
+        Bars to make room for at first; more come as they are needed.
+    min_observations
+        Complete pairs below which a row's statistics are NaN.
+    """
+
+    def __init__(self, n_rows: int, capacity: int, min_observations: int) -> None:
+        super().__init__(n_rows, capacity)
+        self.min_observations = min_observations
+        self._pivot_x = 0.0
+        self._pivots = np.zeros(n_rows)
+        self._tiny_bar = -1
+        """Newest bar with a value so small that its variance may underflow."""
+        self._flat_since = 0
+        """The oldest bar from which on the benchmark had but one value,"""
+        self._last_x = nan
+        """which is this."""
+        self._growing = Sets(2, n_rows)
+        self._asset_cells = cells_of(self._growing.asset)
+        self._own_cells = cells_of(self._growing.own)
+        self._terms = Terms(n_rows)
+        # The newest bar, while it takes pairs.
+        self._is_settled = True
+        self._n_added = 0
+        self._were_shared = [True, True]
+
+    def fill(self, returns: Floats) -> None:
+        """Add the newest bar's returns of all rows."""
+        slot = self.newest % len(self.stamps)
+        cells = self._y[slot]
+        if isnan(self._x[slot]):
+            np.copyto(cells, returns, where=~np.isnan(returns))
+            return
+        terms, growing = self._terms, self._growing
+        is_complete, may_be_tiny = terms.of_bar(returns, self._pivots)
+        if may_be_tiny:
+            self._look_for_tiny(self.newest, terms.asset[0])
+        growing.asset += terms.asset
+        if is_complete:
+            cells[:] = returns
+            for lane in (BACK, HEAD):
+                if growing.is_own[lane]:
+                    side = growing.own[lane]
+                    side += column(terms.shared)
+                growing.shared[lane] = plus(growing.shared[lane], terms.shared)
+            self._is_settled = True
+        else:
+            present = terms.own[0] != 0.0
+            np.copyto(cells, returns, where=present)
+            self._split_growing()
+            own = growing.own
+            own += terms.own
+            self._n_added += int(np.count_nonzero(present))
+
+    def add(self, rows: Rows) -> None:
+        """Add the newest bar's returns of some rows, as they stand in `cells`."""
+        slot = self.newest % len(self.stamps)
+        if isnan(self._x[slot]) or not len(rows):
+            return
+        if len(rows) >= max(_DENSE * self.n_rows, 1):
+            returns = np.full(self.n_rows, np.nan)
+            returns[rows] = self._y[slot, rows]
+            self.fill(returns)
+            return
+        growing = self._growing
+        self._split_growing()
+        y = self._y[slot, rows] - self._pivots[rows]
+        self._look_for_tiny(self.newest, y)
+        x = self._terms.shared[X]
+        growing.asset[:, :, rows] += np.stack((y, y * x, y * y))
+        growing.own[:, :, rows] += column(self._terms.shared)
+        self._n_added += len(rows)
+
+    def add_one(self, row: int) -> None:
+        """Add the newest bar's return of one row: `add` over floats."""
+        if isnan(self._x[self.newest % len(self.stamps)]):
+            return
+        self._split_growing()
+        y = self.cells[row] - self._pivots.item(row)
+        if y * y < TINY * TINY and y:
+            self._tiny_bar = self.newest
+        self._add_to_growing(row, self._terms.shared[X], y)
+        self._n_added += 1
+
+    def _await_pairs(self) -> None:
+        # The newest bar has its benchmark, or will have no pair.
+        x = self.benchmark_return
+        self._is_settled = isnan(x)
+        if self._is_settled:
+            return
+        self._n_added = 0
+        self._were_shared = [not is_own for is_own in self._growing.is_own]
+        if x != self._last_x:
+            self._last_x, self._flat_since = x, self.newest
+        x -= self._pivot_x
+        self._terms.of_benchmark(x)
+        if x * x < TINY * TINY and x:
+            self._tiny_bar = self.newest
+
+    def _settle(self) -> None:
+        # The newest bar takes no more pairs.
+        if self._is_settled:
+            return
+        self._is_settled = True
+        growing = self._growing
+        if self._n_added < self.n_rows:
+            self._split_growing()
+        for lane in (BACK, HEAD):
+            if self._n_added == self.n_rows and self._were_shared[lane]:
+                growing.is_own[lane] = False
+            growing.shared[lane] = plus(growing.shared[lane], self._terms.shared)
+
+    def _split_growing(self) -> None:
+        for lane in (BACK, HEAD):
+            self._growing.split(lane)
+
+    def _add_to_growing(self, row: int, x: float, y: float) -> None:
+        # One pair, as deviations; the sets are split.
+        n_rows = self.n_rows
+        for at in (row, row + SIDE * n_rows):
+            add_pair(self._asset_cells, at, n_rows, x, y)
+            count_pair(self._own_cells, at, n_rows, x)
+
+    def _look_for_tiny(self, bar: int, deviations: Floats) -> None:
+        if bar > self._tiny_bar:
+            self._tiny_bar = bar if has_tiny(deviations) else self._tiny_bar
+
+    def _look_for_flat(self) -> None:
+        # The same from the grid.
+        bars = np.arange(self.oldest, self.newest + 1)
+        x = self._x[bars % len(self.stamps)]
+        bars, x = bars[~np.isnan(x)], x[~np.isnan(x)]
+        if len(x):
+            others = bars[x != x[-1]]
+            self._flat_since = int(others[-1]) + 1 if len(others) else self.oldest
+            self._last_x = float(x[-1])

@@ -1,0 +1,244 @@
+"""The sets of pairs that a slab's windows are made of, and how one becomes another.
+
+Rule: what is in which set, and when one begins or ends, is decided by `slab`; this file
+closes segments, walks stretches and joins front and back when it is told to.
+"""
+
+from collections import deque
+from math import isnan
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from .grid import Rows
+from .growing import BACK, HEAD, GrowingSets
+from .moments import Floats
+from .ols import RowMoments
+from .sums import SIDE, Basis, Sets, Shared, Terms, centre_one, error_of, plus
+
+
+class Segment(NamedTuple):
+    """A closed run of bars and the slot that holds its sums."""
+
+    first: int
+    end: int
+    slot: int
+
+    @property
+    def n_bars(self) -> int:
+        """Length of the run."""
+        return self.end - self.first
+
+    def __bool__(self) -> bool:
+        return self.end > self.first
+
+
+NO_BARS: Final = Segment(0, 0, -1)
+
+
+class SlabSets(GrowingSets):
+    """Front, back and what is prepared, of windows over one grid of bars.
+
+    Parameters
+    ----------
+    n_rows, capacity, min_observations
+        As for `GrowingSets`.
+    """
+
+    newest: int
+    oldest: int
+
+    def __init__(self, n_rows: int, capacity: int, min_observations: int) -> None:
+        super().__init__(n_rows, capacity, min_observations)
+        self._suffixes = [Sets(1, n_rows) for _ in range(2)]
+        self._slots = [Sets(1, n_rows) for _ in range(2)]
+        self._free_slots = [1, 0]
+        self._segments: deque[Segment] = deque()
+        self._closed = Sets(1, n_rows)
+        """What a window that fills has in its closed segments."""
+        self._longest = 0
+        """Bars in the longest segment so far."""
+        self._sum = np.zeros((SIDE, n_rows))
+        self._walk_terms = Terms(n_rows)
+        self._n_segments = 0
+        """Most segments that a window is made of."""
+        self._begin(0)
+
+    def _begin(self, bar: int) -> None:
+        # An empty window whose first bar will be `bar`.
+        self.oldest = bar
+        self._first = bar
+        self._is_sliding = False
+        self._is_settled = True
+        self._head_first = bar
+        for lane in (BACK, HEAD):
+            self._growing.clear(lane)
+        while self._segments:
+            self._release(self._segments.pop())
+        self._closed.clear(0)
+        self._in_use = 0
+        self._stretch = NO_BARS
+        """The front's suffixes start at each of these bars but the first."""
+        self._next = NO_BARS
+        self._to_merge: list[int] = []
+        self._to_walk = 0
+        # Which bars are in what, so that a correction can make it anew.
+        self._back_first = bar
+        self._merged: list[Segment] = []
+        """What was merged into the front's suffixes, oldest first."""
+        self._next_merged: list[Segment] = []
+
+    @property
+    def basis(self) -> Basis:
+        """What the sums are about, and what is known of the window besides."""
+        oldest = self.oldest
+        longest = max(self._longest, self.newest + 1 - self._head_first)
+        return Basis(
+            self._pivot_x,
+            self._pivots,
+            self._flat_since <= oldest,
+            self._tiny_bar >= oldest,
+            error_of(2 * longest + self._n_segments),
+        )
+
+    def sums(
+        self, rows: Rows | None = None, *, out: Floats | None = None
+    ) -> tuple[Floats, Floats | Shared]:
+        """Return the asset and benchmark sides of the windows of all or some rows.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,); ``None`` = all.
+        out
+            Where the asset side of all rows goes, shape (SIDE, n_rows).
+
+        Returns
+        -------
+        asset, benchmark
+            Shapes (SIDE, k) and (SIDE, k), or three floats for every row.
+        """
+        sets, at = self._front()
+        front, back = sets.asset[at], self._growing.asset[BACK]
+        growing = self._growing
+        is_shared = not (sets.is_own[at] or growing.is_own[BACK])
+        shared = plus(sets.shared[at], growing.shared[BACK])
+        if rows is None:
+            asset = np.add(front, back, out=self._sum if out is None else out)
+            if is_shared:
+                return asset, shared
+            return asset, sets.benchmark(at) + growing.benchmark(BACK)
+        asset = front[:, rows] + back[:, rows]
+        if is_shared:
+            return asset, shared
+        side = sets.benchmark_of(at, rows) + growing.benchmark_of(BACK, rows)
+        return asset, side
+
+    def _window_of(self, row: int) -> RowMoments:
+        # `Moments` of one row.
+        sets, at = self._front()
+        growing = self._growing
+        asset = sets.asset[at, :, row].tolist()
+        more = growing.asset[BACK, :, row].tolist()
+        benchmark = _of_row(sets, at, row)
+        more_x = _of_row(growing, BACK, row)
+        moments = centre_one(
+            [a + b for a, b in zip(asset, more, strict=True)],
+            [a + b for a, b in zip(benchmark, more_x, strict=True)],
+            self._pivot_x,
+            self._pivots.item(row),
+        )
+        if self.basis.is_flat:
+            n, mean_x, mean_y, _, cxy, cyy, _, yy = moments
+            return n, mean_x, mean_y, 0.0, cxy, cyy, 0.0, yy
+        return moments
+
+    def _front(self) -> tuple[Sets, int]:
+        if not self._is_sliding:
+            return self._closed, 0
+        return self._suffixes[self._in_use], self.oldest - self._stretch.first - 1
+
+    def _release(self, segment: Segment) -> None:
+        self._free_slots.append(segment.slot)
+
+    def _close_head(self, bar: int) -> None:
+        # The head segment ends before `bar`; its sums go to a free slot.
+        if not self._free_slots:
+            self._free_slots.append(len(self._slots))
+            self._slots.append(Sets(1, self.n_rows))
+        slot = self._free_slots.pop()
+        self._slots[slot].copy(0, self._growing, HEAD)
+        self._segments.append(Segment(self._head_first, bar, slot))
+        self._longest = max(self._longest, bar - self._head_first)
+        self._head_first = bar
+        self._growing.clear(HEAD)
+        if not self._is_sliding:
+            self._closed.merge(0, self._slots[slot], 0)
+            self._growing.clear(BACK)
+
+    def _swap(self, bar: int) -> None:
+        # The start leaves the front's stretch: the prepared suffixes take over.
+        if not self._next:  # filled so unevenly that nothing is prepared
+            self._close_head(bar)
+            self._begin_walk()
+        self._walk(1)
+        self._is_sliding = True
+        self._in_use = 1 - self._in_use
+        self._stretch = self._next
+        self._merged = self._next_merged
+        self._back_first = self._head_first
+        if self._head_first < bar:
+            self._close_head(bar)
+            self._growing.copy(BACK, self._slots[self._segments[-1].slot], 0)
+        else:
+            self._growing.clear(BACK)
+        self._begin_walk()
+
+    def _begin_walk(self) -> None:
+        if not self._segments:
+            self._next = NO_BARS
+            return
+        self._next = stretch = self._segments.popleft()
+        self._release(stretch)
+        self._next_merged = list(self._segments)
+        self._to_merge = [segment.slot for segment in self._segments]
+        self._to_walk = stretch.end - 1
+        unused = 1 - self._in_use
+        if stretch.n_bars > self._suffixes[unused].n_sets:
+            self._suffixes[unused] = Sets(stretch.n_bars, self.n_rows)
+        self._suffixes[unused].clear(stretch.n_bars - 1)
+
+    def _walk(self, turns: int) -> None:
+        # Do this turn's share of preparing the next stretch's suffixes.
+        first, end = self._next.first, self._next.end
+        left = len(self._to_merge) + max(self._to_walk - first, 0)
+        if not self._next or not left:
+            return
+        suffixes = self._suffixes[1 - self._in_use]
+        for _ in range(-(-left // turns)):
+            if self._to_merge:
+                closed = self._slots[self._to_merge.pop()]
+                suffixes.merge(end - first - 1, closed, 0)
+            else:
+                self._step(suffixes, self._to_walk, self._to_walk - first)
+                self._to_walk -= 1
+
+    def _step(self, suffixes: Sets, bar: int, after: int) -> None:
+        # suffix of `bar` = suffix of the bar after it, plus the pair of `bar`
+        slot = bar % len(self.stamps)
+        x = float(self._x[slot])
+        if isnan(x):
+            suffixes.copy(after - 1, suffixes, after)
+            return
+        terms = self._walk_terms
+        terms.of_benchmark(x - self._pivot_x)
+        is_complete, _ = terms.of_bar(self._y[slot], self._pivots)
+        suffixes.add(after - 1, after, terms, is_complete=is_complete)
+
+
+def _of_row(sets: Sets, at: int, row: int) -> list[float]:
+    # The benchmark side of one row.
+    if not sets.is_own[at]:
+        return list(sets.shared[at])
+    side: list[float] = sets.own[at, :, row].tolist()
+    return side
