@@ -47,6 +47,8 @@ class Commits:
         self._standing = Standing(n_rows, factor.model)
         self._staged: list[int] = []
         self._staged_ts_init: list[int] = []
+        self._staged_before: list[tuple[Rows, NDArray[np.int64]]] = []
+        """Rows that were staged together, and what was staged before them."""
         self._all_rows: Rows = np.arange(n_rows)
 
     @property
@@ -63,6 +65,15 @@ class Commits:
 
     def commit(self) -> None:
         """Add the staged rows to their windows and compute their updates."""
+        if self._staged_before:
+            self._gather_staged()
+            parts, self._staged_before = self._staged_before, []
+            rows, ts_inits = parts[0]
+            if len(parts) > 1:
+                rows = np.concatenate([part[0] for part in parts])
+                ts_inits = np.concatenate([part[1] for part in parts])
+            self._commit_rows(rows, ts_inits)
+            return
         staged = self._staged
         if not staged:
             return
@@ -72,6 +83,13 @@ class Commits:
             self._commit_rows(np.array(staged), np.array(self._staged_ts_init))
         self._staged = []
         self._staged_ts_init = []
+
+    def _gather_staged(self) -> None:
+        # What was staged one by one, so that what is staged together comes after it.
+        if self._staged:
+            part = np.array(self._staged), np.array(self._staged_ts_init)
+            self._staged_before.append(part)
+            self._staged, self._staged_ts_init = [], []
 
     def override(self, rows: int | Rows, status: Status | None, reason: Reason) -> None:
         """Publish rows under a status of their own until this is called with ``None``.

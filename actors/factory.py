@@ -6,7 +6,8 @@ each.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from operator import itemgetter
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -36,7 +37,7 @@ from ..messages.returns import FLOAT64_BYTES
 from .behavior import Behavior
 from .benchmark import BenchmarkBroadcaster
 from .cohort import Cohort
-from .columns import BetaColumns
+from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
 from .publisher import BetaPublisher
 from .rows import BetaRows
@@ -47,6 +48,29 @@ from .tally import Drop, Tally
 
 _TO_SYMBOLS: Final = (ReturnObserved, HaltSymbol, ResumeSymbol, AddSymbol, RemoveSymbol)
 _TO_BENCHMARKS: Final = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
+
+
+class SingleReturns(Protocol):
+    """Many `ReturnObserved` of one bar, field by field."""
+
+    @property
+    def ts_event(self) -> int:
+        """Of all of them."""
+        ...
+
+    @property
+    def returns(self) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+        """``period_return`` of each, shape (k,)."""
+        ...
+
+    @property
+    def ts_inits(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """``ts_init`` of each, shape (k,)."""
+        ...
+
+    def message(self, position: int) -> ReturnObserved:
+        """Return one of them as it came."""
+        ...
 
 
 class BetaFactory:
@@ -338,6 +362,61 @@ class BetaFactory:
                     message, int(rows[position]), float(returns[position])
                 )
                 self.tally.drop(reason, single)
+        return held
+
+    def take_group(
+        self,
+        group: SingleReturns,
+        rows: Rows,
+        masked: "np.ndarray[tuple[int], np.dtype[np.bool_]] | None" = None,
+    ) -> list[ReturnObserved]:
+        """Stage many single returns of one bar, as their actors would one by one.
+
+        Parameters
+        ----------
+        group
+            The returns, in the order in which they came.
+        rows
+            The row of each, shape (k,); -1 where its symbol is unknown.
+        masked
+            As in `take_columns`.
+
+        Returns
+        -------
+        list of ReturnObserved
+            The returns of masked rows, for their mailboxes.
+        """
+        returns, ts_inits = group.returns, group.ts_inits
+        # What an actor has to see for itself; none of it stages anything.
+        apart = ~(np.abs(returns) <= LARGEST)
+        apart |= rows < 0
+        if self._apart.any():
+            apart |= self._apart[rows]
+        if masked is not None:
+            apart |= masked[rows]
+        refused: list[tuple[int, Drop | None]] = []
+        staged: Rows | None = None  # positions of what is left, where it is not all
+        if apart.any():
+            refused = [(position, None) for position in np.flatnonzero(apart).tolist()]
+            staged = np.flatnonzero(~apart)
+            rows, returns, ts_inits = rows[staged], returns[staged], ts_inits[staged]
+        for cohort in self.cohorts if len(rows) else ():
+            dropped = cohort.stage_rows(rows, group.ts_event, returns, ts_inits)
+            refused += [
+                (position if staged is None else int(staged[position]), reason)
+                for position, reason in dropped
+            ]
+        # In the order in which they came, as one by one.
+        held: list[ReturnObserved] = []
+        for position, reason in sorted(refused, key=itemgetter(0)):
+            single = group.message(position)
+            row = self.row_of.get(single.symbol)
+            if row is None or reason is not None:
+                self.tally.drop(reason or Drop.UNKNOWN_SYMBOL, single)
+            elif masked is not None and masked[row]:
+                held.append(single)
+            else:
+                self.actors[single.symbol].receive(single)
         return held
 
     def commit(self) -> list[BetaColumns | BetaRows]:

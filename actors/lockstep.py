@@ -19,6 +19,8 @@ counted as unpaired.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from itertools import repeat
 from math import isnan
 from typing import Final
 
@@ -155,7 +157,7 @@ class Lockstep(Commits, ABC):
         """
         is_open = ts_event == self._paired_stamp
         if len(rows) <= SMALL_FRAME or (ts_event <= self.ts_event and not is_open):
-            return self._stage_each(rows, ts_event, returns, ts_init)
+            return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         present = ~np.isnan(returns)
         if not present.any():
             return []
@@ -164,12 +166,12 @@ class Lockstep(Commits, ABC):
         else:
             bar = self._pending.bar(ts_event)
             if bar is None:
-                return self._stage_each(rows, ts_event, returns, ts_init)
+                return self._stage_each(rows, ts_event, returns, repeat(ts_init))
             column = bar.column
         whole = len(rows) == len(column) and np.array_equal(rows, self._all_rows)
         held = column if whole else column[rows]
         if (present & ~np.isnan(held)).any():
-            return self._stage_each(rows, ts_event, returns, ts_init)
+            return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         if not is_open:
             column[rows[present]] = returns[present]
             return []
@@ -182,6 +184,51 @@ class Lockstep(Commits, ABC):
             column[rows] = returns[present]
             self._commit_rows(rows, ts_inits)
         return []
+
+    def stage_rows(
+        self,
+        rows: Rows,
+        ts_event: int,
+        returns: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> list[tuple[int, Drop]]:
+        """Take single returns of one bar that came together.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,), in the order in which they came; a row may stand twice.
+        returns
+            Shape (k,), finite.
+        ts_inits
+            Of each return, shape (k,).
+
+        Returns
+        -------
+        list of (position, reason)
+            What was dropped, by position in ``rows``.
+        """
+        column = self._column_for(ts_event)
+        if (
+            column is None
+            or not np.isnan(column[rows]).all()
+            or (not (rows[1:] > rows[:-1]).all() and int(np.bincount(rows).max()) > 1)
+        ):
+            return self._stage_each(rows, ts_event, returns, ts_inits.tolist())
+        column[rows] = returns
+        if ts_event == self._paired_stamp:
+            self._gather_staged()
+            self._staged_before.append((rows, ts_inits))
+        return []
+
+    def _column_for(self, ts_event: int) -> NDArray[np.float64] | None:
+        # The open bar's cells, or those of one that waits; `None` for all others.
+        if ts_event == self._paired_stamp:
+            return self._slab.column
+        if ts_event <= self.ts_event:
+            return None
+        bar = self._pending.bar(ts_event)
+        return None if bar is None else bar.column
 
     @property
     def n_waiting(self) -> int:
@@ -285,12 +332,16 @@ class Lockstep(Commits, ABC):
         self._tally.drop(reason, count=int(np.count_nonzero(~np.isnan(returns))))
 
     def _stage_each(
-        self, rows: Rows, ts_event: int, returns: NDArray[np.float64], ts_init: int
+        self,
+        rows: Rows,
+        ts_event: int,
+        returns: NDArray[np.float64],
+        ts_inits: Iterable[int],
     ) -> list[tuple[int, Drop]]:
         stage = self.stage
         dropped: list[tuple[int, Drop]] = []
-        pairs = zip(rows.tolist(), returns.tolist(), strict=True)
-        for position, (row, period_return) in enumerate(pairs):
+        staged = zip(rows.tolist(), returns.tolist(), ts_inits)  # noqa: B905 - repeats
+        for position, (row, period_return, ts_init) in enumerate(staged):
             if not isnan(period_return):
                 reason = stage(row, ts_event, period_return, ts_init)
                 if reason is not None:
