@@ -292,7 +292,7 @@ class System:
         if rows is None:
             return False
         taken = rows >= 0
-        masked = self._masked if self._masked.any() else None
+        masked = self._masked if np.count_nonzero(self._masked) else None
         if masked is not None:
             is_mailed = masked[rows] & taken
             if not self._has_room(rows[is_mailed]):
@@ -300,7 +300,7 @@ class System:
             taken ^= is_mailed
         for held in self.factory.take_group(group, rows, masked):
             self._deliver(self.factory.actors[held.symbol], held)
-        if not taken.all():
+        if np.count_nonzero(taken) < len(rows):
             rows = rows[taken]
         self._n_grouped += np.bincount(rows, minlength=len(self._n_grouped))
         return True
@@ -443,7 +443,7 @@ class System:
         # each the frame is refused before any of it is staged: it will be taken again.
         if self.dispatcher.ready:
             mailed = self._every_row
-        elif self._masked.any():
+        elif np.count_nonzero(self._masked):
             mailed = self._masked
         else:
             return None

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from math import inf, nan
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -153,6 +154,38 @@ def test_a_frame_that_ends_elsewhere_than_its_message_is_malformed_either_way() 
     singles, problem, *_ = read([stream], as_groups=True)
     assert (len(singles), bool(problem)) == (2, True)
     assert (singles, problem) == read([stream], as_groups=False)[:2]
+
+
+STAMP = 2**60
+ODD: dict[str, list[object]] = {
+    "no name": ["R", "", STAMP, 0.1, 1, 0],
+    "a name that is not ASCII": ["R", "\xc4", STAMP, 0.1, 1, 0],
+    "a name that is no text": ["R", b"\xc4\xc4", STAMP, 0.1, 1, 0],
+    "another stamp": ["R", "A", STAMP + 1, 0.1, 1, 0],
+    "a stamp beyond an int64": ["R", "A", 2**63, 0.1, 1, 0],
+    "a stamp before the epoch": ["R", "A", -1, 0.1, 1, 0],
+    "a whole number for a return": ["R", "A", STAMP, 1, 1, 0],
+    "a number beyond an int64": ["R", "A", STAMP, 0.1, 2**63, 0],
+    "no number": ["R", "A", STAMP, 0.1],
+    "a field too many": ["R", "A", STAMP, 0.1, 1, 0, 5],
+    "a field that is none": ["R", "A", STAMP, None, 1, 0],
+    "another tag": ["r", "A", STAMP, 0.1, 1, 0],
+}
+
+
+@pytest.mark.parametrize("odd", list(ODD))
+@pytest.mark.parametrize("seq", [1, STAMP])
+def test_a_group_ends_before_an_odd_message(odd: str, seq: int) -> None:
+    pack = msgspec.msgpack.encode
+    plain = [frame(pack(["R", f"S{i}", STAMP, 0.1, seq, 0])) for i in range(6)]
+    message = [
+        seq if field == 1 and i == 4 else field for i, field in enumerate(ODD[odd])
+    ]
+    stream = b"".join([*plain[:3], frame(pack(message)), *plain[3:]])
+    assert [len(group) for group in find_groups(stream)] == [3, 3]
+    grouped = read([stream], as_groups=True)
+    assert repr(grouped[:3]) == repr(read([stream], as_groups=False)[:3])
+    assert grouped[3]
 
 
 @given(st.sets(st.text(min_size=1, max_size=40), min_size=1, max_size=40), seeds)
