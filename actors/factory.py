@@ -339,11 +339,11 @@ class BetaFactory:
         # What an actor has to see for itself leaves the column as a single message.
         held: list[ReturnObserved] = []
         apart = np.abs(returns) > LARGEST
-        if self._apart.any():
+        if np.count_nonzero(self._apart):
             apart |= self._apart[rows] & ~np.isnan(returns)
         if masked is not None:
             apart |= masked[rows] & ~np.isnan(returns)
-        if apart.any():
+        if np.count_nonzero(apart):
             for row, value in zip(
                 rows[apart].tolist(), returns[apart].tolist(), strict=True
             ):
@@ -388,17 +388,18 @@ class BetaFactory:
         """
         returns, ts_inits = group.returns, group.ts_inits
         # What an actor has to see for itself; none of it stages anything.
-        apart = ~(np.abs(returns) <= LARGEST)
-        apart |= rows < 0
-        if self._apart.any():
-            apart |= self._apart[rows]
+        is_plain = np.abs(returns) <= LARGEST
+        is_plain &= rows >= 0
+        if np.count_nonzero(self._apart):
+            is_plain &= ~self._apart[rows]
         if masked is not None:
-            apart |= masked[rows]
+            is_plain &= ~masked[rows]
         refused: list[tuple[int, Drop | None]] = []
         staged: Rows | None = None  # positions of what is left, where it is not all
-        if apart.any():
-            refused = [(position, None) for position in np.flatnonzero(apart).tolist()]
-            staged = np.flatnonzero(~apart)
+        if np.count_nonzero(is_plain) < len(rows):
+            alone = np.flatnonzero(~is_plain).tolist()
+            refused = [(position, None) for position in alone]
+            staged = np.flatnonzero(is_plain)
             rows, returns, ts_inits = rows[staged], returns[staged], ts_inits[staged]
         for cohort in self.cohorts if len(rows) else ():
             dropped = cohort.stage_rows(rows, group.ts_event, returns, ts_inits)

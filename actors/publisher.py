@@ -1,7 +1,7 @@
 """The last value of every topic of one factor, and the sequence of its updates."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, beta_topic
 from .columns import BetaColumns, Rows
 from .rows import BetaRows
+
+MAX_AFTER_WHOLE: Final = 64
+"""Turns of a few rows that may wait to be stored behind one of all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,14 @@ class BetaPublisher:
         self.topics = tuple(beta_topic(factor, symbol) for symbol in symbols)
         self.last_seq = 0
         """`seq` of the newest update; 0 before the first."""
-        self.seq = np.zeros(n_rows, dtype=np.int64)
-        """`seq` of each row's newest update; 0 = never published."""
-        self.n_updates = np.zeros(n_rows, dtype=np.int64)
-        """Updates published per row."""
-        self._all_rows = np.arange(n_rows)
+        self._whole: BetaColumns | None = None
+        """The newest updates of all rows together, not stored yet."""
+        self._n_whole = 0
+        """How often all rows were published since the last were stored."""
+        self._after_whole: list[BetaRows] = []
+        """What was published after ``_whole``, oldest first."""
+        self._seq = np.zeros(n_rows, dtype=np.int64)
+        self._n_updates = np.zeros(n_rows, dtype=np.int64)
         self._numbers = np.full((STATISTICS, n_rows), np.nan)
         self._n_eff: NDArray[np.float64] | None = None
         self._n_obs = np.zeros(n_rows, dtype=np.int32)
@@ -67,8 +73,8 @@ class BetaPublisher:
         self._revision = np.zeros(n_rows, dtype=np.int32)
         self._ts_init = np.zeros(n_rows, dtype=np.int64)
         self._cells = _Cells(
-            seq=self.seq.data,
-            n_updates=self.n_updates.data,
+            seq=self._seq.data,
+            n_updates=self._n_updates.data,
             n_obs=self._n_obs.data,
             ts_event=self._ts_event.data,
             window_start=self._window_start.data,
@@ -80,18 +86,58 @@ class BetaPublisher:
 
     def publish(self, updates: BetaColumns | BetaRows) -> None:
         """Assign sequence numbers and keep the updates as their topics' last values."""
+        first = self.last_seq + 1
+        self.last_seq += len(updates)
         if isinstance(updates, BetaRows):
-            self._publish_rows(updates)
+            updates.first_seq = first
+            if self._whole is None:
+                self._store_rows(updates)
+            else:
+                self._after_whole.append(updates)
+                if len(self._after_whole) == MAX_AFTER_WHOLE:
+                    self._store()
             return
-        columns = updates
-        k = len(columns)
-        rows = columns.rows
-        columns.seq = np.arange(self.last_seq + 1, self.last_seq + k + 1)
-        self.last_seq += k
-        in_order = k == len(self.symbols) and np.array_equal(rows, self._all_rows)
-        where: Rows | slice = slice(None) if in_order else rows
-        self.seq[where] = columns.seq
-        self.n_updates[where] += 1
+        updates.seq = np.arange(first, self.last_seq + 1)
+        if updates.is_whole:
+            # All that was published before has a newer value now.
+            for skipped in self._after_whole:
+                for update in skipped.updates:
+                    self._n_updates[update.row] += 1
+            self._after_whole.clear()
+            self._whole = updates
+            self._n_whole += 1
+        else:
+            self._store()
+            self._store_columns(updates, updates.rows)
+            self._n_updates[updates.rows] += 1
+
+    @property
+    def seq(self) -> NDArray[np.int64]:
+        """`seq` of each row's newest update; 0 = never published."""
+        self._store()
+        return self._seq
+
+    @property
+    def n_updates(self) -> NDArray[np.int64]:
+        """Updates published per row."""
+        self._store()
+        return self._n_updates
+
+    def _store(self) -> None:
+        # A turn of all rows is stored when somebody asks, for the next one makes that
+        # needless. What came after it follows.
+        if self._whole is None:
+            return
+        self._store_columns(self._whole, slice(None))
+        self._n_updates += self._n_whole
+        for updates in self._after_whole:
+            self._store_rows(updates)
+        self._whole = None
+        self._n_whole = 0
+        self._after_whole.clear()
+
+    def _store_columns(self, columns: BetaColumns, where: Rows | slice) -> None:
+        self._seq[where] = columns.seq
         self._numbers[:, where] = columns.numbers
         if columns.n_eff is not None:
             if self._n_eff is None:
@@ -105,14 +151,12 @@ class BetaPublisher:
         self._revision[where] = columns.revision
         self._ts_init[where] = columns.ts_init
 
-    def _publish_rows(self, updates: BetaRows) -> None:
+    def _store_rows(self, updates: BetaRows) -> None:
         # The same, cell by cell.
-        updates.first_seq = self.last_seq + 1
         cells = self._cells
-        for update in updates.updates:
+        for seq, update in enumerate(updates.updates, updates.first_seq):
             row = update.row
-            self.last_seq += 1
-            cells.seq[row] = self.last_seq
+            cells.seq[row] = seq
             cells.n_updates[row] += 1
             self._numbers[:, row] = update.numbers
             cells.n_obs[row] = update.n_obs
@@ -128,8 +172,9 @@ class BetaPublisher:
 
         Within a bar the updates stand in the order in which they were published.
         """
-        rows = rows[self.seq[rows] > 0]
-        rows = rows[np.argsort(self.seq[rows], kind="stable")]
+        self._store()
+        rows = rows[self._seq[rows] > 0]
+        rows = rows[np.argsort(self._seq[rows], kind="stable")]
         stamps = self._ts_event[rows]
         return [
             self._take(rows[stamps == stamp], int(stamp)) for stamp in np.unique(stamps)
@@ -137,12 +182,14 @@ class BetaPublisher:
 
     def last_value(self, row: int) -> BetaUpdated | None:
         """Return the newest update of one row, ``None`` before the first."""
-        if not self.seq[row]:
+        self._store()
+        if not self._seq[row]:
             return None
         return self._take(np.array([row]), int(self._ts_event[row])).as_rows()[0]
 
     def state(self) -> State:
         """Return what has to be kept to go on later."""
+        self._store()
         n_eff = np.full(len(self.symbols), np.nan)
         return {
             "last_seq": self.last_seq,
@@ -162,8 +209,8 @@ class BetaPublisher:
 
     def _integers(self) -> dict[str, NDArray[Any]]:
         return {
-            "seq": self.seq,
-            "n_updates": self.n_updates,
+            "seq": self._seq,
+            "n_updates": self._n_updates,
             "n_obs": self._n_obs,
             "ts_event": self._ts_event,
             "window_start": self._window_start,
@@ -187,6 +234,6 @@ class BetaPublisher:
             reason=self._reason[rows],
             revision=self._revision[rows],
             ts_init=self._ts_init[rows],
-            seq=self.seq[rows],
+            seq=self._seq[rows],
             n_eff=None if self._n_eff is None else self._n_eff[rows],
         )
