@@ -12,8 +12,11 @@ from ..messages import BetaUpdated, beta_topic
 from .columns import BetaColumns, Rows
 from .rows import BetaRows
 
-MAX_AFTER_WHOLE: Final = 64
-"""Turns of a few rows that may wait to be stored behind one of all rows."""
+MAX_UNSTORED_ROUNDS: Final = 4
+"""How often every row may have been published since updates were last stored."""
+
+MAX_UNSTORED: Final = 64
+"""Turns since then, however few their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,12 @@ class BetaPublisher:
         self.topics = tuple(beta_topic(factor, symbol) for symbol in symbols)
         self.last_seq = 0
         """`seq` of the newest update; 0 before the first."""
-        self._whole: BetaColumns | None = None
-        """The newest updates of all rows together, not stored yet."""
+        self._unstored: list[BetaColumns | BetaRows] = []
+        """Published and not stored yet, oldest first; the first is columns."""
+        self._n_unstored = 0
+        """Rows of all of them."""
         self._n_whole = 0
-        """How often all rows were published since the last were stored."""
-        self._after_whole: list[BetaRows] = []
-        """What was published after ``_whole``, oldest first."""
+        """Turns of all rows that ``_n_updates`` does not count yet."""
         self._seq = np.zeros(n_rows, dtype=np.int64)
         self._n_updates = np.zeros(n_rows, dtype=np.int64)
         self._numbers = np.full((STATISTICS, n_rows), np.nan)
@@ -90,26 +93,24 @@ class BetaPublisher:
         self.last_seq += len(updates)
         if isinstance(updates, BetaRows):
             updates.first_seq = first
-            if self._whole is None:
+            if not self._unstored:
+                self._count(updates)
                 self._store_rows(updates)
-            else:
-                self._after_whole.append(updates)
-                if len(self._after_whole) == MAX_AFTER_WHOLE:
-                    self._store()
-            return
-        updates.seq = np.arange(first, self.last_seq + 1)
-        if updates.is_whole:
-            # All that was published before has a newer value now.
-            for skipped in self._after_whole:
-                for update in skipped.updates:
-                    self._n_updates[update.row] += 1
-            self._after_whole.clear()
-            self._whole = updates
-            self._n_whole += 1
+                return
         else:
+            updates.seq = np.arange(first, self.last_seq + 1)
+            if updates.is_whole:  # each row has a newer value now
+                for older in self._unstored:
+                    self._count(older)
+                self._unstored.clear()
+                self._n_unstored = 0
+        self._unstored.append(updates)
+        self._n_unstored += len(updates)
+        if (
+            self._n_unstored > MAX_UNSTORED_ROUNDS * len(self.symbols)
+            or len(self._unstored) > MAX_UNSTORED
+        ):
             self._store()
-            self._store_columns(updates, updates.rows)
-            self._n_updates[updates.rows] += 1
 
     @property
     def seq(self) -> NDArray[np.int64]:
@@ -123,18 +124,49 @@ class BetaPublisher:
         self._store()
         return self._n_updates
 
+    def _count(self, updates: BetaColumns | BetaRows) -> None:
+        if isinstance(updates, BetaRows):
+            for update in updates.updates:
+                self._cells.n_updates[update.row] += 1
+        elif updates.is_whole:
+            self._n_whole += 1
+        else:
+            self._n_updates[updates.rows] += 1
+
     def _store(self) -> None:
-        # A turn of all rows is stored when somebody asks, for the next one makes that
-        # needless. What came after it follows.
-        if self._whole is None:
+        # Storing waits until somebody asks, or for some turns: the newest first, then
+        # of each older one the rows that have nothing newer.
+        if not self._unstored:
             return
-        self._store_columns(self._whole, slice(None))
+        newer: NDArray[np.bool_] | None = None
+        for updates in reversed(self._unstored):
+            self._count(updates)
+            if newer is None:
+                newer = np.zeros(len(self.symbols), dtype=np.bool_)
+                self._store_some(updates, None)
+            else:
+                self._store_some(updates, newer)
+            if isinstance(updates, BetaRows):
+                for update in updates.updates:
+                    newer[update.row] = True
+            else:
+                newer[updates.rows] = True
+        self._unstored.clear()
+        self._n_unstored = 0
         self._n_updates += self._n_whole
-        for updates in self._after_whole:
-            self._store_rows(updates)
-        self._whole = None
         self._n_whole = 0
-        self._after_whole.clear()
+
+    def _store_some(
+        self, updates: BetaColumns | BetaRows, newer: NDArray[np.bool_] | None
+    ) -> None:
+        if isinstance(updates, BetaRows):
+            self._store_rows(updates, newer)
+        elif newer is None:
+            where = slice(None) if updates.is_whole else updates.rows
+            self._store_columns(updates, where)
+        else:
+            older = updates.select(~newer)
+            self._store_columns(older, older.rows)
 
     def _store_columns(self, columns: BetaColumns, where: Rows | slice) -> None:
         self._seq[where] = columns.seq
@@ -151,13 +183,16 @@ class BetaPublisher:
         self._revision[where] = columns.revision
         self._ts_init[where] = columns.ts_init
 
-    def _store_rows(self, updates: BetaRows) -> None:
+    def _store_rows(
+        self, updates: BetaRows, newer: NDArray[np.bool_] | None = None
+    ) -> None:
         # The same, cell by cell.
         cells = self._cells
         for seq, update in enumerate(updates.updates, updates.first_seq):
             row = update.row
+            if newer is not None and newer[row]:
+                continue
             cells.seq[row] = seq
-            cells.n_updates[row] += 1
             self._numbers[:, row] = update.numbers
             cells.n_obs[row] = update.n_obs
             cells.ts_event[row] = updates.ts_event

@@ -110,13 +110,11 @@ def test_last_values_are_the_newest_updates(seed: int, n_turns: int) -> None:
 
 @examples(80)
 @given(seeds, st.integers(1, 40))
-def test_a_turn_of_all_rows_is_remembered_whenever_somebody_asks(
-    seed: int, n_turns: int
-) -> None:
+def test_updates_are_remembered_whenever_somebody_asks(seed: int, n_turns: int) -> None:
     rng = np.random.default_rng(seed)
     publisher = BetaPublisher("market", "SPY", SYMBOLS)
     published: list[BetaUpdated] = []
-    with mock.patch("beta_factory.actors.publisher.MAX_AFTER_WHOLE", 3):
+    with mock.patch("beta_factory.actors.publisher.MAX_UNSTORED", 3):
         for turn in range(n_turns):
             updates: BetaColumns | BetaRows
             kind = rng.choice(["whole", "some", "few"])
