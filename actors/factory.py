@@ -6,8 +6,7 @@ each.
 """
 
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -41,6 +40,7 @@ from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
 from .publisher import BetaPublisher
 from .rows import BetaRows
+from .singles import SingleReturns, take_group
 from .snapshot import pack_state, unpack_state
 from .symbol import SymbolActor, SymbolWindow
 from .tables import SymbolTables
@@ -48,29 +48,6 @@ from .tally import Drop, Tally
 
 _TO_SYMBOLS: Final = (ReturnObserved, HaltSymbol, ResumeSymbol, AddSymbol, RemoveSymbol)
 _TO_BENCHMARKS: Final = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
-
-
-class SingleReturns(Protocol):
-    """Many `ReturnObserved` of one bar, field by field."""
-
-    @property
-    def ts_event(self) -> int:
-        """Of all of them."""
-        ...
-
-    @property
-    def returns(self) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-        """``period_return`` of each, shape (k,)."""
-        ...
-
-    @property
-    def ts_inits(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-        """``ts_init`` of each, shape (k,)."""
-        ...
-
-    def message(self, position: int) -> ReturnObserved:
-        """Return one of them as it came."""
-        ...
 
 
 class BetaFactory:
@@ -386,39 +363,7 @@ class BetaFactory:
         list of ReturnObserved
             The returns of masked rows, for their mailboxes.
         """
-        returns, ts_inits = group.returns, group.ts_inits
-        # What an actor has to see for itself; none of it stages anything.
-        is_plain = np.abs(returns) <= LARGEST
-        is_plain &= rows >= 0
-        if np.count_nonzero(self._apart):
-            is_plain &= ~self._apart[rows]
-        if masked is not None:
-            is_plain &= ~masked[rows]
-        refused: list[tuple[int, Drop | None]] = []
-        staged: Rows | None = None  # positions of what is left, where it is not all
-        if np.count_nonzero(is_plain) < len(rows):
-            alone = np.flatnonzero(~is_plain).tolist()
-            refused = [(position, None) for position in alone]
-            staged = np.flatnonzero(is_plain)
-            rows, returns, ts_inits = rows[staged], returns[staged], ts_inits[staged]
-        for cohort in self.cohorts if len(rows) else ():
-            dropped = cohort.stage_rows(rows, group.ts_event, returns, ts_inits)
-            refused += [
-                (position if staged is None else int(staged[position]), reason)
-                for position, reason in dropped
-            ]
-        # In the order in which they came, as one by one.
-        held: list[ReturnObserved] = []
-        for position, reason in sorted(refused, key=itemgetter(0)):
-            single = group.message(position)
-            row = self.row_of.get(single.symbol)
-            if row is None or reason is not None:
-                self.tally.drop(reason or Drop.UNKNOWN_SYMBOL, single)
-            elif masked is not None and masked[row]:
-                held.append(single)
-            else:
-                self.actors[single.symbol].receive(single)
-        return held
+        return take_group(self, self._apart, group, rows, masked)
 
     def commit(self) -> list[BetaColumns | BetaRows]:
         """End a turn: compute what is staged, number it, and return it."""

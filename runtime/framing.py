@@ -10,7 +10,8 @@ import struct
 from typing import Final
 
 from ..messages import FrameTooLargeError
-from .groups import LONGEST_PAYLOAD, MARK, Piece, find_groups
+from .group_finder import LONGEST_PAYLOAD, MARK, find_groups
+from .groups import Piece
 
 HEADER_BYTES: Final = 4
 

@@ -36,9 +36,10 @@ from .cell import ActorCell, CellState
 from .clock import Clock
 from .deadline import interrupting
 from .dispatcher import Dispatcher
-from .groups import NameIndex, ReturnGroup, Taken, ungrouped
+from .groups import ReturnGroup, Taken, ungrouped
 from .listeners import Listeners
 from .mailbox import Mailbox, OverflowPolicy
+from .name_index import NameIndex
 from .supervisor import RestartPolicy, Supervisor, Timer
 
 logger = logging.getLogger(__name__)

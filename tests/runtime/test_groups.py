@@ -22,18 +22,18 @@ from beta_factory.messages import (
     decode_payloads,
     encode,
 )
-from beta_factory.runtime import groups
+from beta_factory.runtime import group_finder
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.framing import FrameReader, frame
+from beta_factory.runtime.group_finder import find_groups
 from beta_factory.runtime.groups import (
-    NameIndex,
     ReturnGroup,
     decode_pieces,
-    find_groups,
     n_within,
     ungrouped,
 )
 from beta_factory.runtime.mailbox import OverflowPolicy
+from beta_factory.runtime.name_index import NameIndex
 from beta_factory.runtime.system import System
 from strategies import asset, bench, examples, seeds
 from strategies import frame as columns
@@ -56,8 +56,8 @@ INTEGERS = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63 - 
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "SMALLEST_GROUP", 2)
-    monkeypatch.setattr(groups, "FEWEST_BYTES", 0)
+    monkeypatch.setattr(group_finder, "SMALLEST_GROUP", 2)
+    monkeypatch.setattr(group_finder, "FEWEST_BYTES", 0)
 
 
 def story(rng: random.Random) -> list[Message]:
@@ -201,6 +201,19 @@ def test_names_find_their_rows(names: set[str], seed: int) -> None:
     rows = NameIndex(known).rows(group)
     assert rows is not None
     assert rows.tolist() == [row_of.get(name, -1) for name in asked]
+
+
+def test_names_that_cannot_be_told_apart_are_looked_up_one_by_one() -> None:
+    # The sum of each one's words and length is the other's, whatever they count.
+    names = ("AAAAAAABA", "AAAAAAAAA\0")
+    single, grouped = Road(names, 0, 1), Road(names, 0, 1)
+    messages: list[Message] = [bench(1, 0.1), *(asset(n, 1, 0.2) for n in names)]
+    (group,) = find_groups(b"".join(frame(encode(each)) for each in messages[1:]))
+    assert NameIndex(names).rows(group) is None
+    grouped.turn(messages, as_groups=True)
+    single.turn(messages, as_groups=False)
+    assert grouped.n_groups == 1
+    assert grouped.seen() == single.seen()
 
 
 class Road:

@@ -6,7 +6,7 @@ import pytest
 from stores import bar
 
 from beta_factory.messages import Heartbeat, encode
-from beta_factory.runtime import groups
+from beta_factory.runtime import group_finder
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.framing import frame
 from beta_factory.runtime.journal import Journal
@@ -70,10 +70,12 @@ def test_turn_is_written_down_in_order_under_one_time(
 def test_a_group_is_written_down_as_its_messages(
     journal: Journal, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(groups, "SMALLEST_GROUP", 2)
-    monkeypatch.setattr(groups, "FEWEST_BYTES", 0)
+    monkeypatch.setattr(group_finder, "SMALLEST_GROUP", 2)
+    monkeypatch.setattr(group_finder, "FEWEST_BYTES", 0)
     first, *singles = [asset(f"S{i}", 5, 0.1 * i, seq=i + 1) for i in range(9)]
-    (group,) = groups.find_groups(b"".join(frame(encode(each)) for each in singles))
+    (group,) = group_finder.find_groups(
+        b"".join(frame(encode(each)) for each in singles)
+    )
     journal.took(1, [first, *singles])
     journal.turn_ended(["update"])
     journal.took(1, [first, group])
