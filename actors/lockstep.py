@@ -137,6 +137,14 @@ class Lockstep(Commits, ABC):
             return None
         return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
 
+    def _wait_together(
+        self, rows: Rows, ts_event: int, returns: NDArray[np.float64]
+    ) -> None:
+        # The same for many rows, whose cells are empty; there is room for the bar.
+        bar = self._pending.bar(ts_event)
+        if bar is not None:
+            bar.column[rows] = returns
+
     def stage_column(
         self,
         rows: Rows,
@@ -179,9 +187,11 @@ class Lockstep(Commits, ABC):
                 return []
         if n_absent:
             rows, returns = rows[~is_absent], returns[~is_absent]
-        column[rows] = returns
         if is_open:
+            column[rows] = returns
             self._commit_rows(rows, ts_inits)
+        else:
+            self._wait_together(rows, ts_event, returns)
         return []
 
     def _is_whole(self, rows: Rows) -> bool:
@@ -223,10 +233,12 @@ class Lockstep(Commits, ABC):
             or _stand_twice(rows)
         ):
             return self._stage_each(rows, ts_event, returns, ts_inits.tolist())
-        column[rows] = returns
         if ts_event == self._paired_stamp:
+            column[rows] = returns
             self._gather_staged()
             self._staged_before.append((rows, ts_inits))
+        else:
+            self._wait_together(rows, ts_event, returns)
         return []
 
     def _column_for(self, ts_event: int) -> NDArray[np.float64] | None:

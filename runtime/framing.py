@@ -10,7 +10,7 @@ import struct
 from typing import Final
 
 from ..messages import FrameTooLargeError
-from .group_finder import LONGEST_PAYLOAD, MARK, find_groups
+from .group_finder import FEWEST_BYTES, LONGEST_PAYLOAD, MARK, find_groups
 from .groups import Piece
 
 HEADER_BYTES: Final = 4
@@ -65,6 +65,9 @@ class FrameReader:
 
     def feed_groups(self, data: bytes) -> list[Piece]:
         """Take bytes as `feed` does; return payloads, and groups of them, in order."""
+        if len(data) < FEWEST_BYTES:
+            few = self.feed(data)
+            return [few] if few else []
         pieces: list[Piece] = []
         payloads: list[bytes] = []
         stream = self._joined(data)

@@ -22,7 +22,7 @@ from beta_factory.messages import (
     decode_payloads,
     encode,
 )
-from beta_factory.runtime import group_finder
+from beta_factory.runtime import framing, group_finder
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.framing import FrameReader, frame
 from beta_factory.runtime.group_finder import find_groups
@@ -58,6 +58,7 @@ INTEGERS = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63 - 
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_finder, "SMALLEST_GROUP", 2)
     monkeypatch.setattr(group_finder, "FEWEST_BYTES", 0)
+    monkeypatch.setattr(framing, "FEWEST_BYTES", 0)
 
 
 def story(rng: random.Random) -> list[Message]:
