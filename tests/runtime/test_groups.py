@@ -109,7 +109,7 @@ def cut(stream: bytes, rng: random.Random) -> list[bytes]:
 
 
 @given(seeds)
-@examples(300)
+@examples(120)
 def test_a_stream_is_the_same_messages_in_groups_or_one_by_one(seed: int) -> None:
     rng = random.Random(seed)
     messages = story(rng)
@@ -121,7 +121,7 @@ def test_a_stream_is_the_same_messages_in_groups_or_one_by_one(seed: int) -> Non
 
 
 @given(seeds)
-@examples(300)
+@examples(120)
 def test_a_damaged_stream_is_the_same_messages_and_the_same_error(seed: int) -> None:
     rng = random.Random(seed)
     stream = bytearray(b"".join(frame(encode(message)) for message in story(rng)))
@@ -190,7 +190,7 @@ def test_a_group_ends_before_an_odd_message(odd: str, seq: int) -> None:
 
 
 @given(st.sets(st.text(min_size=1, max_size=40), min_size=1, max_size=40), seeds)
-@examples(100)
+@examples(60)
 def test_names_find_their_rows(names: set[str], seed: int) -> None:
     rng = random.Random(seed)
     known = sorted(name for name in names if rng.random() < 0.7) or ["A"]
@@ -297,10 +297,10 @@ def turns(rng: random.Random, symbols: tuple[str, ...]) -> Iterator[list[Message
 
 @pytest.mark.parametrize("lateness", [0, 3])
 @given(seeds)
-@examples(25)
+@examples(10)
 def test_groups_equal_single_messages_bit_for_bit(lateness: int, seed: int) -> None:
     rng = random.Random(seed)
-    symbols = tuple(f"S{i:0{rng.randint(2, 9)}d}" for i in range(rng.choice([5, 40])))
+    symbols = tuple(f"S{i:0{rng.randint(2, 9)}d}" for i in range(rng.choice([5, 20])))
     bursts = list(turns(rng, symbols))
     grouped = Road(symbols, lateness, rng.randint(1, 2))
     single = Road(symbols, lateness, len(grouped.factory.factors))
