@@ -356,7 +356,8 @@ def test_an_actor_that_cannot_take_its_message_gets_it_later(
             loop.settle()
             rows = [encode(row) for some in updates for row in some.as_rows()]
             dropped = dict(system.statistics().dropped)
-            seen.append((rows, dropped, positions))
+            n_processed = [system.n_processed(c) for c in system.cells.values()]
+            seen.append((rows, dropped, positions, n_processed))
     assert seen[0] == seen[1]
 
 
