@@ -55,6 +55,8 @@ class BetaColumns:
     """Updates folded into each row for one slow subscriber; ``None`` = none."""
     n_eff: NDArray[np.float64] | None = None
     """Effective numbers of pairs, NaN = undefined; ``None`` = ``n_obs``."""
+    is_whole: bool = False
+    """Whether ``rows`` are known to be all of them, in order."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -162,15 +164,20 @@ class BetaColumns:
         seq = self.seq
         consecutive = k == 0 or int(seq[-1]) - int(seq[0]) == k - 1
         window_start = self.window_start
+        starts = _memory(window_start)
         if len(window_start) != k:
-            window_start = np.broadcast_to(window_start, (k,))
-        beta, alpha, std_error, t_stat, r_squared, residual_std = self.numbers
+            starts = window_start.tobytes() * k
         names: tuple[str, ...] = self.symbols
         rows = self.rows
-        whole = k == len(names) and bool((rows[1:] > rows[:-1]).all())
+        whole = self.is_whole or (
+            k == len(names) and bool((rows[1:] > rows[:-1]).all())
+        )
         if not k:
             # no positions mean all of the table: none of it needs a list of its own
             table, names, whole = None, (), True
+        beta, alpha, std_error, t_stat, r_squared, residual_std = [
+            _memory(column) for column in self.numbers
+        ]
         symbols: int | tuple[str, ...]
         if table is not None:
             symbols = table
@@ -185,14 +192,14 @@ class BetaColumns:
             ts_event=self.ts_event,
             symbols=symbols,
             rows=b"" if whole else _memory(rows.astype(np.int32)),
-            beta=_memory(beta),
-            alpha=_memory(alpha),
-            std_error=_memory(std_error),
-            t_stat=_memory(t_stat),
-            r_squared=_memory(r_squared),
-            residual_std=_memory(residual_std),
+            beta=beta,
+            alpha=alpha,
+            std_error=std_error,
+            t_stat=t_stat,
+            r_squared=r_squared,
+            residual_std=residual_std,
             n_obs=_memory(self.n_obs),
-            window_start=_memory(window_start),
+            window_start=starts,
             status=_memory(self.status),
             reason=_memory(self.reason),
             revision=_memory(self.revision),
@@ -206,7 +213,9 @@ class BetaColumns:
 
 def _memory(column: NDArray[np.generic]) -> bytes:
     # The encoder takes any buffer where a message says bytes, without a copy.
-    return cast("bytes", np.ascontiguousarray(column).data)
+    if not column.flags.c_contiguous:
+        column = np.ascontiguousarray(column)
+    return cast("bytes", column.data)
 
 
 def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:

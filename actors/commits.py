@@ -47,7 +47,10 @@ class Commits:
         self._standing = Standing(n_rows, factor.model)
         self._staged: list[int] = []
         self._staged_ts_init: list[int] = []
+        self._staged_before: list[tuple[Rows, NDArray[np.int64]]] = []
+        """Rows that were staged together, and what was staged before them."""
         self._all_rows: Rows = np.arange(n_rows)
+        self._all_rows.setflags(write=False)  # it is part of updates
 
     @property
     def n_bars(self) -> int:
@@ -63,6 +66,15 @@ class Commits:
 
     def commit(self) -> None:
         """Add the staged rows to their windows and compute their updates."""
+        if self._staged_before:
+            self._gather_staged()
+            parts, self._staged_before = self._staged_before, []
+            rows, ts_inits = parts[0]
+            if len(parts) > 1:
+                rows = np.concatenate([part[0] for part in parts])
+                ts_inits = np.concatenate([part[1] for part in parts])
+            self._commit_rows(rows, ts_inits)
+            return
         staged = self._staged
         if not staged:
             return
@@ -72,6 +84,13 @@ class Commits:
             self._commit_rows(np.array(staged), np.array(self._staged_ts_init))
         self._staged = []
         self._staged_ts_init = []
+
+    def _gather_staged(self) -> None:
+        # What was staged one by one, so that what is staged together comes after it.
+        if self._staged:
+            part = np.array(self._staged), np.array(self._staged_ts_init)
+            self._staged_before.append(part)
+            self._staged, self._staged_ts_init = [], []
 
     def override(self, rows: int | Rows, status: Status | None, reason: Reason) -> None:
         """Publish rows under a status of their own until this is called with ``None``.
@@ -100,18 +119,17 @@ class Commits:
     ) -> None:
         # A column in row order, NaN = missing, none of whose cells is filled yet.
         slab = self._slab
-        rows = np.flatnonzero(~np.isnan(returns))
+        is_absent = np.isnan(returns)
+        rows = self._all_rows
+        if np.count_nonzero(is_absent):
+            rows = np.flatnonzero(~is_absent)
         if len(rows) * WHOLE_PASS_SHARE < len(returns):
             if len(rows):
                 slab.column[rows] = returns[rows]
                 self._commit_rows(rows, ts_inits)
             return
         slab.fill(returns)
-        n, numbers = slab.estimate()
-        if len(rows) == len(returns):
-            self._emit(self._all_rows, n, numbers, ts_inits)
-        else:
-            self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+        self._emit_of_all(rows, ts_inits)
 
     def _commit_rows(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
         # Rows in the order of their updates; their cells are filled.
@@ -121,11 +139,14 @@ class Commits:
             slab.add(rows)
             self._emit(rows, *slab.estimate(rows), ts_inits)
             return
-        column = np.full(n_rows, np.nan)
-        column[rows] = slab.column[rows]
+        column = slab.column
+        if len(rows) < n_rows:
+            column = np.full(n_rows, np.nan)
+            column[rows] = slab.column[rows]
+        elif np.count_nonzero(rows == self._all_rows) == n_rows:
+            rows = self._all_rows
         slab.fill(column)
-        n, numbers = slab.estimate()
-        self._emit(rows, n[rows], numbers[:, rows], ts_inits)
+        self._emit_of_all(rows, ts_inits)
 
     def _commit_scalars(self, rows: list[int], ts_inits: list[int]) -> None:
         slab = self._slab
@@ -151,6 +172,13 @@ class Commits:
             )
         )
 
+    def _emit_of_all(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
+        # Some rows, of an estimate of all.
+        n, numbers = self._slab.estimate()
+        if rows is not self._all_rows:
+            n, numbers = n[rows], numbers.take(rows, axis=1)
+        self._emit(rows, n, numbers, ts_inits)
+
     def _emit(
         self,
         rows: Rows,
@@ -158,9 +186,10 @@ class Commits:
         numbers: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
     ) -> None:
-        self._standing.paired(rows, self._slab.newest)
+        is_whole = rows is self._all_rows
+        self._standing.paired(None if is_whole else rows, self._slab.newest)
         self.n_pairs += len(rows)
-        self._append(rows, n, numbers, ts_inits)
+        self._append(rows, n, numbers, ts_inits, is_fresh=True)
 
     def _emit_status(
         self, rows: Rows, ts_init: int | None = None, *, announces: bool = False
@@ -180,15 +209,19 @@ class Commits:
         ts_inits: NDArray[np.int64],
         *,
         announces: bool = False,
+        is_fresh: bool = False,
     ) -> None:
-        standing = self._standing
+        standing, slab = self._standing, self._slab
         if standing.has_quiet and not announces:
             heard = ~standing.is_quiet[rows]
             rows, n, numbers = rows[heard], n[heard], numbers[:, heard]
             ts_inits = ts_inits if len(ts_inits) == 1 else ts_inits[heard]
             if not len(rows):
                 return
-        status, reason = standing.worth(rows, n, numbers[0], self._slab.newest)
+        is_whole = rows is self._all_rows
+        status, reason = standing.worth(
+            rows, n, numbers[0], slab.newest, is_fresh=is_fresh
+        )
         self.updates.append(
             BetaColumns(
                 factor=self.factor.name,
@@ -198,13 +231,14 @@ class Commits:
                 ts_event=self.ts_event,
                 numbers=numbers.copy(),
                 n_obs=n.astype(np.int32),
-                window_start=self._slab.window_starts(rows),
+                window_start=slab.window_starts(rows),
                 status=status,
                 reason=reason,
-                revision=standing.revision[rows],
+                revision=standing.revisions(None if is_whole else rows),
                 ts_init=ts_inits,
                 seq=_UNPUBLISHED,
-                n_eff=self._slab.effective(rows),
+                n_eff=slab.effective(rows),
+                is_whole=is_whole,
             )
         )
 

@@ -36,10 +36,11 @@ from ..messages.returns import FLOAT64_BYTES
 from .behavior import Behavior
 from .benchmark import BenchmarkBroadcaster
 from .cohort import Cohort
-from .columns import BetaColumns
+from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
 from .publisher import BetaPublisher
 from .rows import BetaRows
+from .singles import SingleReturns, take_group
 from .snapshot import pack_state, unpack_state
 from .symbol import SymbolActor, SymbolWindow
 from .tables import SymbolTables
@@ -315,11 +316,11 @@ class BetaFactory:
         # What an actor has to see for itself leaves the column as a single message.
         held: list[ReturnObserved] = []
         apart = np.abs(returns) > LARGEST
-        if self._apart.any():
+        if np.count_nonzero(self._apart):
             apart |= self._apart[rows] & ~np.isnan(returns)
         if masked is not None:
             apart |= masked[rows] & ~np.isnan(returns)
-        if apart.any():
+        if np.count_nonzero(apart):
             for row, value in zip(
                 rows[apart].tolist(), returns[apart].tolist(), strict=True
             ):
@@ -339,6 +340,30 @@ class BetaFactory:
                 )
                 self.tally.drop(reason, single)
         return held
+
+    def take_group(
+        self,
+        group: SingleReturns,
+        rows: Rows,
+        masked: "np.ndarray[tuple[int], np.dtype[np.bool_]] | None" = None,
+    ) -> list[ReturnObserved]:
+        """Stage many single returns of one bar, as their actors would one by one.
+
+        Parameters
+        ----------
+        group
+            The returns, in the order in which they came.
+        rows
+            The row of each, shape (k,); -1 where its symbol is unknown.
+        masked
+            As in `take_columns`.
+
+        Returns
+        -------
+        list of ReturnObserved
+            The returns of masked rows, for their mailboxes.
+        """
+        return take_group(self, self._apart, group, rows, masked)
 
     def commit(self) -> list[BetaColumns | BetaRows]:
         """End a turn: compute what is staged, number it, and return it."""

@@ -19,6 +19,8 @@ counted as unpaired.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from itertools import repeat
 from math import isnan
 from typing import Final
 
@@ -69,6 +71,9 @@ class Lockstep(Commits, ABC):
         self._lateness = model.allowed_lateness
         self._cells = self._slab.cells
         self._pending = PendingBars(len(symbols), max_pending_bars, tally)
+        self._seen_whole = self._all_rows
+        # A cohort with rules of its own for a return looks at each that comes alone.
+        self._takes_groups = type(self).stage is Lockstep.stage
 
     def open_bar(
         self, ts_event: int, benchmark_return: float, ts_init: int
@@ -132,6 +137,14 @@ class Lockstep(Commits, ABC):
             return None
         return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
 
+    def _wait_together(
+        self, rows: Rows, ts_event: int, returns: NDArray[np.float64]
+    ) -> None:
+        # The same for many rows, whose cells are empty; there is room for the bar.
+        bar = self._pending.bar(ts_event)
+        if bar is not None:
+            bar.column[rows] = returns
+
     def stage_column(
         self,
         rows: Rows,
@@ -153,35 +166,89 @@ class Lockstep(Commits, ABC):
         list of (position, reason)
             What was dropped, by position in ``rows``.
         """
+        if len(rows) <= SMALL_FRAME:
+            return self._stage_each(rows, ts_event, returns, repeat(ts_init))
+        is_absent = np.isnan(returns)
+        n_absent = np.count_nonzero(is_absent)
+        if n_absent == len(rows):
+            return []
+        column = self._column_for(ts_event)
+        is_whole = self._is_whole(rows)
+        if column is None or np.count_nonzero(
+            np.isnan(column if is_whole else column[rows]) | is_absent
+        ) < len(rows):
+            return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         is_open = ts_event == self._paired_stamp
-        if len(rows) <= SMALL_FRAME or (ts_event <= self.ts_event and not is_open):
-            return self._stage_each(rows, ts_event, returns, ts_init)
-        present = ~np.isnan(returns)
-        if not present.any():
-            return []
-        if is_open:
-            column = self._slab.column
-        else:
-            bar = self._pending.bar(ts_event)
-            if bar is None:
-                return self._stage_each(rows, ts_event, returns, ts_init)
-            column = bar.column
-        whole = len(rows) == len(column) and np.array_equal(rows, self._all_rows)
-        held = column if whole else column[rows]
-        if (present & ~np.isnan(held)).any():
-            return self._stage_each(rows, ts_event, returns, ts_init)
-        if not is_open:
-            column[rows[present]] = returns[present]
-            return []
-        self.commit()
         ts_inits = np.array([ts_init])
-        if whole:
-            self._commit_column(returns, ts_inits)
-        else:
-            rows = rows[present]
-            column[rows] = returns[present]
+        if is_open:
+            self.commit()
+            if is_whole:
+                self._commit_column(returns, ts_inits)
+                return []
+        if n_absent:
+            rows, returns = rows[~is_absent], returns[~is_absent]
+        if is_open:
+            column[rows] = returns
             self._commit_rows(rows, ts_inits)
+        else:
+            self._wait_together(rows, ts_event, returns)
         return []
+
+    def _is_whole(self, rows: Rows) -> bool:
+        # Whether these are all rows in order, as those of one table are each time.
+        if rows is self._seen_whole:
+            return True
+        if len(rows) == len(self.symbols) and np.array_equal(rows, self._all_rows):
+            self._seen_whole = rows
+            return True
+        return False
+
+    def stage_rows(
+        self,
+        rows: Rows,
+        ts_event: int,
+        returns: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> list[tuple[int, Drop]]:
+        """Take single returns of one bar that came together.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,), in the order in which they came; a row may stand twice.
+        returns
+            Shape (k,), finite.
+        ts_inits
+            Of each return, shape (k,).
+
+        Returns
+        -------
+        list of (position, reason)
+            What was dropped, by position in ``rows``.
+        """
+        column = self._column_for(ts_event) if self._takes_groups else None
+        if (
+            column is None
+            or np.count_nonzero(np.isnan(column[rows])) < len(rows)
+            or _stand_twice(rows)
+        ):
+            return self._stage_each(rows, ts_event, returns, ts_inits.tolist())
+        if ts_event == self._paired_stamp:
+            column[rows] = returns
+            self._gather_staged()
+            self._staged_before.append((rows, ts_inits))
+        else:
+            self._wait_together(rows, ts_event, returns)
+        return []
+
+    def _column_for(self, ts_event: int) -> NDArray[np.float64] | None:
+        # The open bar's cells, or those of one that waits; `None` for all others.
+        if ts_event == self._paired_stamp:
+            return self._slab.column
+        if ts_event <= self.ts_event:
+            return None
+        bar = self._pending.bar(ts_event)
+        return None if bar is None else bar.column
 
     @property
     def n_waiting(self) -> int:
@@ -285,14 +352,24 @@ class Lockstep(Commits, ABC):
         self._tally.drop(reason, count=int(np.count_nonzero(~np.isnan(returns))))
 
     def _stage_each(
-        self, rows: Rows, ts_event: int, returns: NDArray[np.float64], ts_init: int
+        self,
+        rows: Rows,
+        ts_event: int,
+        returns: NDArray[np.float64],
+        ts_inits: Iterable[int],
     ) -> list[tuple[int, Drop]]:
         stage = self.stage
         dropped: list[tuple[int, Drop]] = []
-        pairs = zip(rows.tolist(), returns.tolist(), strict=True)
-        for position, (row, period_return) in enumerate(pairs):
+        staged = zip(rows.tolist(), returns.tolist(), ts_inits)  # noqa: B905 - repeats
+        for position, (row, period_return, ts_init) in enumerate(staged):
             if not isnan(period_return):
                 reason = stage(row, ts_event, period_return, ts_init)
                 if reason is not None:
                     dropped.append((position, reason))
         return dropped
+
+
+def _stand_twice(rows: Rows) -> bool:
+    if np.count_nonzero(rows[1:] > rows[:-1]) == len(rows) - 1:
+        return False
+    return int(np.bincount(rows).max()) > 1

@@ -1,7 +1,7 @@
 """The last value of every topic of one factor, and the sequence of its updates."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,12 @@ from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, beta_topic
 from .columns import BetaColumns, Rows
 from .rows import BetaRows
+
+MAX_UNSTORED_ROUNDS: Final = 4
+"""How often every row may have been published since updates were last stored."""
+
+MAX_UNSTORED: Final = 64
+"""Turns since then, however few their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +58,14 @@ class BetaPublisher:
         self.topics = tuple(beta_topic(factor, symbol) for symbol in symbols)
         self.last_seq = 0
         """`seq` of the newest update; 0 before the first."""
-        self.seq = np.zeros(n_rows, dtype=np.int64)
-        """`seq` of each row's newest update; 0 = never published."""
-        self.n_updates = np.zeros(n_rows, dtype=np.int64)
-        """Updates published per row."""
-        self._all_rows = np.arange(n_rows)
+        self._unstored: list[BetaColumns | BetaRows] = []
+        """Published and not stored yet, oldest first; the first is columns."""
+        self._n_unstored = 0
+        """Rows of all of them."""
+        self._n_whole = 0
+        """Turns of all rows that ``_n_updates`` does not count yet."""
+        self._seq = np.zeros(n_rows, dtype=np.int64)
+        self._n_updates = np.zeros(n_rows, dtype=np.int64)
         self._numbers = np.full((STATISTICS, n_rows), np.nan)
         self._n_eff: NDArray[np.float64] | None = None
         self._n_obs = np.zeros(n_rows, dtype=np.int32)
@@ -67,8 +76,8 @@ class BetaPublisher:
         self._revision = np.zeros(n_rows, dtype=np.int32)
         self._ts_init = np.zeros(n_rows, dtype=np.int64)
         self._cells = _Cells(
-            seq=self.seq.data,
-            n_updates=self.n_updates.data,
+            seq=self._seq.data,
+            n_updates=self._n_updates.data,
             n_obs=self._n_obs.data,
             ts_event=self._ts_event.data,
             window_start=self._window_start.data,
@@ -80,18 +89,87 @@ class BetaPublisher:
 
     def publish(self, updates: BetaColumns | BetaRows) -> None:
         """Assign sequence numbers and keep the updates as their topics' last values."""
+        first = self.last_seq + 1
+        self.last_seq += len(updates)
         if isinstance(updates, BetaRows):
-            self._publish_rows(updates)
+            updates.first_seq = first
+            if not self._unstored:
+                self._count(updates)
+                self._store_rows(updates)
+                return
+        else:
+            updates.seq = np.arange(first, self.last_seq + 1)
+            if updates.is_whole:  # each row has a newer value now
+                for older in self._unstored:
+                    self._count(older)
+                self._unstored.clear()
+                self._n_unstored = 0
+        self._unstored.append(updates)
+        self._n_unstored += len(updates)
+        if (
+            self._n_unstored > MAX_UNSTORED_ROUNDS * len(self.symbols)
+            or len(self._unstored) > MAX_UNSTORED
+        ):
+            self._store()
+
+    @property
+    def seq(self) -> NDArray[np.int64]:
+        """`seq` of each row's newest update; 0 = never published."""
+        self._store()
+        return self._seq
+
+    @property
+    def n_updates(self) -> NDArray[np.int64]:
+        """Updates published per row."""
+        self._store()
+        return self._n_updates
+
+    def _count(self, updates: BetaColumns | BetaRows) -> None:
+        if isinstance(updates, BetaRows):
+            for update in updates.updates:
+                self._cells.n_updates[update.row] += 1
+        elif updates.is_whole:
+            self._n_whole += 1
+        else:
+            self._n_updates[updates.rows] += 1
+
+    def _store(self) -> None:
+        # Storing waits until somebody asks, or for some turns: the newest first, then
+        # of each older one the rows that have nothing newer.
+        if not self._unstored:
             return
-        columns = updates
-        k = len(columns)
-        rows = columns.rows
-        columns.seq = np.arange(self.last_seq + 1, self.last_seq + k + 1)
-        self.last_seq += k
-        in_order = k == len(self.symbols) and np.array_equal(rows, self._all_rows)
-        where: Rows | slice = slice(None) if in_order else rows
-        self.seq[where] = columns.seq
-        self.n_updates[where] += 1
+        newer: NDArray[np.bool_] | None = None
+        for updates in reversed(self._unstored):
+            self._count(updates)
+            if newer is None:
+                newer = np.zeros(len(self.symbols), dtype=np.bool_)
+                self._store_some(updates, None)
+            else:
+                self._store_some(updates, newer)
+            if isinstance(updates, BetaRows):
+                for update in updates.updates:
+                    newer[update.row] = True
+            else:
+                newer[updates.rows] = True
+        self._unstored.clear()
+        self._n_unstored = 0
+        self._n_updates += self._n_whole
+        self._n_whole = 0
+
+    def _store_some(
+        self, updates: BetaColumns | BetaRows, newer: NDArray[np.bool_] | None
+    ) -> None:
+        if isinstance(updates, BetaRows):
+            self._store_rows(updates, newer)
+        elif newer is None:
+            where = slice(None) if updates.is_whole else updates.rows
+            self._store_columns(updates, where)
+        else:
+            older = updates.select(~newer)
+            self._store_columns(older, older.rows)
+
+    def _store_columns(self, columns: BetaColumns, where: Rows | slice) -> None:
+        self._seq[where] = columns.seq
         self._numbers[:, where] = columns.numbers
         if columns.n_eff is not None:
             if self._n_eff is None:
@@ -105,15 +183,16 @@ class BetaPublisher:
         self._revision[where] = columns.revision
         self._ts_init[where] = columns.ts_init
 
-    def _publish_rows(self, updates: BetaRows) -> None:
+    def _store_rows(
+        self, updates: BetaRows, newer: NDArray[np.bool_] | None = None
+    ) -> None:
         # The same, cell by cell.
-        updates.first_seq = self.last_seq + 1
         cells = self._cells
-        for update in updates.updates:
+        for seq, update in enumerate(updates.updates, updates.first_seq):
             row = update.row
-            self.last_seq += 1
-            cells.seq[row] = self.last_seq
-            cells.n_updates[row] += 1
+            if newer is not None and newer[row]:
+                continue
+            cells.seq[row] = seq
             self._numbers[:, row] = update.numbers
             cells.n_obs[row] = update.n_obs
             cells.ts_event[row] = updates.ts_event
@@ -128,8 +207,9 @@ class BetaPublisher:
 
         Within a bar the updates stand in the order in which they were published.
         """
-        rows = rows[self.seq[rows] > 0]
-        rows = rows[np.argsort(self.seq[rows], kind="stable")]
+        self._store()
+        rows = rows[self._seq[rows] > 0]
+        rows = rows[np.argsort(self._seq[rows], kind="stable")]
         stamps = self._ts_event[rows]
         return [
             self._take(rows[stamps == stamp], int(stamp)) for stamp in np.unique(stamps)
@@ -137,12 +217,14 @@ class BetaPublisher:
 
     def last_value(self, row: int) -> BetaUpdated | None:
         """Return the newest update of one row, ``None`` before the first."""
-        if not self.seq[row]:
+        self._store()
+        if not self._seq[row]:
             return None
         return self._take(np.array([row]), int(self._ts_event[row])).as_rows()[0]
 
     def state(self) -> State:
         """Return what has to be kept to go on later."""
+        self._store()
         n_eff = np.full(len(self.symbols), np.nan)
         return {
             "last_seq": self.last_seq,
@@ -162,8 +244,8 @@ class BetaPublisher:
 
     def _integers(self) -> dict[str, NDArray[Any]]:
         return {
-            "seq": self.seq,
-            "n_updates": self.n_updates,
+            "seq": self._seq,
+            "n_updates": self._n_updates,
             "n_obs": self._n_obs,
             "ts_event": self._ts_event,
             "window_start": self._window_start,
@@ -187,6 +269,6 @@ class BetaPublisher:
             reason=self._reason[rows],
             revision=self._revision[rows],
             ts_init=self._ts_init[rows],
-            seq=self.seq[rows],
+            seq=self._seq[rows],
             n_eff=None if self._n_eff is None else self._n_eff[rows],
         )

@@ -5,6 +5,8 @@ somebody has overridden it. A silence is announced once: at the end of the bar t
 makes it too long, or when the clock is looked at, whichever the model counts by.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ from .status import classify, classify_one
 Codes = NDArray[np.uint8]
 _QUIET = (Status.HALTED, Status.REMOVED)
 _NO_ROWS: Rows = np.zeros(0, dtype=np.intp)
+_EVERY_ROW: Final = slice(None)
 
 
 class Standing:
@@ -39,7 +42,18 @@ class Standing:
         """Corrections of each row since its newest pair."""
         self._last_pair = np.full(n_rows, -1, dtype=np.int64)
         """Index of the bar of each row's newest pair; -1 = none yet."""
+        self._silent_from = 0
+        """No row falls silent before this bar opens."""
         self._was_warm = np.zeros(n_rows, dtype=np.bool_)
+        self._all_were_warm = False
+        """What a row once was it only loses where it is forgotten."""
+        self._has_revisions = False
+        # What most updates have in common is made once.
+        self._no_revisions = np.zeros(n_rows, dtype=np.int32)
+        self._all_ok = np.full(n_rows, Status.OK, dtype=np.uint8)
+        self._no_reasons = np.full(n_rows, Reason.NONE, dtype=np.uint8)
+        for shared in (self._no_revisions, self._all_ok, self._no_reasons):
+            shared.setflags(write=False)
         self._seen_at = np.full(n_rows, -1, dtype=np.int64)
         """Time on the clock of each row's newest pair; -1 = none yet."""
         self._is_late = np.zeros(n_rows, dtype=np.bool_)
@@ -57,22 +71,34 @@ class Standing:
         """Rows of which nothing is published but that they are halted or removed."""
         self.has_quiet = False
 
-    def paired(self, rows: Rows, bar: int) -> None:
-        """Note a fresh pair of each row at the newest bar."""
-        self._last_pair[rows] = bar
-        self.revision[rows] = 0
+    def paired(self, rows: Rows | None, bar: int) -> None:
+        """Note a fresh pair of each row at the newest bar; ``None`` = of all rows."""
+        where = _EVERY_ROW if rows is None else rows
+        self._last_pair[where] = bar
+        if self._has_revisions:
+            self.revision[where] = 0
+            self._has_revisions = rows is not None
         if self._stale_ns is not None:
-            self._seen_at[rows] = self._now_ns
-            self._is_late[rows] = False
+            self._seen_at[where] = self._now_ns
+            self._is_late[where] = False
+
+    def revisions(self, rows: Rows | None) -> NDArray[np.int32]:
+        """Return ``revision`` of some rows, not to be written to; ``None`` = of all."""
+        if not self._has_revisions:
+            k = len(self._no_revisions) if rows is None else len(rows)
+            return self._no_revisions[:k]
+        return self.revision.copy() if rows is None else self.revision[rows]
 
     def amended(self, rows: Rows, bar: int, *, is_correction: bool) -> None:
         """Note that an older bar of each row was filled late, or corrected."""
         self._last_pair[rows] = np.maximum(self._last_pair[rows], bar)
+        self._silent_from = 0
         if self._stale_ns is not None and not is_correction:
             self._seen_at[rows] = self._now_ns
             self._is_late[rows] = False
         if is_correction:
             self.revision[rows] += 1
+            self._has_revisions = True
 
     def inserted(self, bar: int) -> None:
         """Note that a bar was put in before ``bar``: what follows has moved by one."""
@@ -92,6 +118,7 @@ class Standing:
         self._seen_at[row] = -1
         self._is_late[row] = False
         self._was_warm[row] = False
+        self._all_were_warm = False
         self.revision[row] = 0
         self._announced.discard(row)
 
@@ -123,6 +150,9 @@ class Standing:
         self._override_status[:] = state["override_status"]
         self._override_reason[:] = state["override_reason"]
         self._n_overridden = int(np.count_nonzero(self._overridden))
+        self._has_revisions = bool(self.revision.any())
+        self._all_were_warm = bool(self._was_warm.all())
+        self._silent_from = 0
         self._note_quiet()
 
     def _note_quiet(self) -> None:
@@ -142,7 +172,15 @@ class Standing:
         """Return the rows whose silence becomes too long with the newest bar."""
         if self._stale_bars is None:
             return _NO_ROWS
-        fell = self._last_pair == newest - self._stale_bars
+        if newest < self._silent_from:
+            self._announced.clear()
+            return _NO_ROWS
+        last_allowed = newest - self._stale_bars
+        # The next to fall silent: pairs only become newer, but for what comes late.
+        later = self._last_pair > last_allowed
+        oldest = int(self._last_pair.min(initial=newest + 1, where=later))
+        self._silent_from = oldest + self._stale_bars
+        fell = self._last_pair == last_allowed
         fell &= self._last_pair >= 0
         fell &= ~self._overridden
         rows = np.flatnonzero(fell)
@@ -168,6 +206,8 @@ class Standing:
         n: NDArray[np.float64],
         beta: NDArray[np.float64],
         newest: int,
+        *,
+        is_fresh: bool = False,
     ) -> tuple[Codes, Codes]:
         """Return status and reason of some rows.
 
@@ -179,7 +219,15 @@ class Standing:
             Pairs and slope of their windows, shape (k,); NaN = undefined.
         newest
             Index of the newest bar.
+        is_fresh
+            Whether each of them has just completed a pair there.
         """
+        if is_fresh and not self._n_overridden and not np.count_nonzero(np.isnan(beta)):
+            if not self._all_were_warm:
+                self._was_warm[rows] = True  # what is defined has enough pairs
+                self._all_were_warm = bool(self._was_warm.all())
+            k = len(rows)
+            return self._all_ok[:k], self._no_reasons[:k]
         status, reason = classify(n, beta, self._min_observations, self._was_warm, rows)
         silent = self._silent(rows, newest)
         if silent.any():

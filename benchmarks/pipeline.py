@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from beta_factory import BetaFactory, MarketBetaConfig, SymbolsDeclared
 from beta_factory.actors import BetaColumns, BetaRows
 from beta_factory.actors.tables import SymbolTables
-from beta_factory.messages import Encoding, Message, decode_payloads, encode
+from beta_factory.messages import Encoding, Message, encode
 from beta_factory.runtime.clock import LiveClock
 from beta_factory.runtime.framing import FrameReader, frame
+from beta_factory.runtime.groups import ReturnGroup, decode_pieces
 from beta_factory.runtime.subscriber import EncodedUpdates
 from beta_factory.runtime.system import System
 
@@ -62,11 +63,11 @@ class Pipeline:
 
     def turn(self, data: bytes) -> None:
         """Run one turn on what one read brought."""
-        messages: list[Message] = []
-        decode_payloads(self._reader.feed(data), messages)
+        messages: list[Message | ReturnGroup] = []
+        decode_pieces(self._reader.feed_groups(data), messages)
         taken = self.system.take_all(messages, self._tables)
         for message in messages[taken:]:  # a declared table
-            self.system.take(message, self._tables)
+            self.system.take(message, self._tables)  # type: ignore[arg-type]
         self.system.end_turn()
 
     def timed(self, data: Iterable[bytes]) -> float:

@@ -10,6 +10,8 @@ import struct
 from typing import Final
 
 from ..messages import FrameTooLargeError
+from .group_finder import FEWEST_BYTES, LONGEST_PAYLOAD, MARK, find_groups
+from .groups import Piece
 
 HEADER_BYTES: Final = 4
 
@@ -55,42 +57,93 @@ class FrameReader:
         A header that announces more than ``max_frame_bytes`` ends the stream: `check`
         says so, and what is fed after it is not kept.
         """
-        if self._announced > self.max_frame_bytes:
-            return []
-        self._announced = 0
-        if self._n_held:
-            self._parts.append(data)
-            self._n_held += len(data)
-            # A large frame comes in many pieces: join them once, not at each.
-            if self._n_held < self._n_wanted:
-                return []
-            data = b"".join(self._parts)
-            self._parts.clear()
-            self._n_held = 0
         payloads: list[bytes] = []
-        n_bytes = len(data)
-        at = 0
+        stream = self._joined(data)
+        at = self._cut(stream, 0, len(stream), payloads)
+        self._keep(stream, at)
+        return payloads
+
+    def feed_groups(self, data: bytes) -> list[Piece]:
+        """Take bytes as `feed` does; return payloads, and groups of them, in order."""
+        if len(data) < FEWEST_BYTES:
+            few = self.feed(data)
+            return [few] if few else []
+        pieces: list[Piece] = []
+        payloads: list[bytes] = []
+        stream = self._joined(data)
+        n_bytes = len(stream)
+        at = self._cut(stream, 0, n_bytes, payloads, MARK)
+        if self.max_frame_bytes >= LONGEST_PAYLOAD:
+            for group in find_groups(stream, at):
+                # one that does not begin with a frame is part of some other frame
+                at = self._cut(stream, at, group.start, payloads)
+                if at == group.start:
+                    if payloads:
+                        pieces.append(payloads)
+                        payloads = []
+                    pieces.append(group)
+                    at = group.end
+        at = self._cut(stream, at, n_bytes, payloads)
+        self._keep(stream, at)
+        if payloads:
+            pieces.append(payloads)
+        return pieces
+
+    def _joined(self, data: bytes) -> bytes:
+        # What can be cut, with what waited for it.
+        if self._announced > self.max_frame_bytes:
+            return b""
+        self._announced = 0
+        if not self._n_held:
+            return data
+        self._parts.append(data)
+        self._n_held += len(data)
+        # A large frame comes in many pieces: join them once, not at each.
+        if self._n_held < self._n_wanted:
+            return b""
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._n_held = 0
+        return data
+
+    def _cut(
+        self,
+        stream: bytes,
+        at: int,
+        stop: int,
+        payloads: list[bytes],
+        mark: bytes | None = None,
+    ) -> int:
+        # Cut whole frames that begin before `stop`, up to one whose payload begins with
+        # the mark; return where the next frame begins.
         limit = self.max_frame_bytes
-        wanted = HEADER_BYTES
         take = payloads.append
-        last_header = n_bytes - HEADER_BYTES
+        n_bytes = len(stream)
+        last_header = min(n_bytes - HEADER_BYTES, stop - 1)
         while at <= last_header:
-            (length,) = _unpack_length(data, at)
+            (length,) = _unpack_length(stream, at)
             if length > limit:
                 self._announced = length
                 break
             start = at + HEADER_BYTES
             end = start + length
             if end > n_bytes:
-                wanted = HEADER_BYTES + length
                 break
-            take(data[start:end])
+            if mark is not None and stream.startswith(mark, start):
+                break
+            take(stream[start:end])
             at = end
-        if at < n_bytes:
-            self._parts.append(data[at:] if at else data)
-            self._n_held = n_bytes - at
-            self._n_wanted = wanted
-        return payloads
+        return at
+
+    def _keep(self, stream: bytes, at: int) -> None:
+        # What is left of a stream waits for the rest of its frame.
+        n_left = len(stream) - at
+        if n_left:
+            self._parts.append(stream[at:] if at else stream)
+            self._n_held = n_left
+            self._n_wanted = HEADER_BYTES
+            if n_left >= HEADER_BYTES and not self._announced:
+                self._n_wanted += _unpack_length(stream, at)[0]
 
     def check(self) -> None:
         """Raise where the stream cannot be read on.

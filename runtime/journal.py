@@ -17,8 +17,11 @@ from collections import deque
 from collections.abc import Callable, Sequence, Sized
 from typing import Final, Protocol
 
+from msgspec import Raw
+
 from ..messages import Message, encode
 from .clock import Clock
+from .groups import ReturnGroup
 from .journal_entries import (
     Part,
     PeerGreeted,
@@ -116,9 +119,15 @@ class Journal:
         """Write down that a peer has gone."""
         self._parts.append(PeerLeft(peer))
 
-    def took(self, peer: int, messages: Sequence[Message]) -> None:
+    def took(self, peer: int, messages: Sequence[Message | ReturnGroup]) -> None:
         """Write down what a peer sent and the system took."""
-        self._parts.append(Taken(peer, encode(messages)))
+        flat: list[Message | Raw] = []
+        for message in messages:
+            if isinstance(message, ReturnGroup):
+                flat += map(Raw, message.payloads())
+            else:
+                flat.append(message)
+        self._parts.append(Taken(peer, encode(flat)))
 
     def subscribed(self, peer: int, subscription: int, pattern: str) -> None:
         """Write down that a peer is subscribed."""

@@ -57,7 +57,7 @@ class Operations:
                 actor=actor,
                 state=cell.state,
                 n_waiting=len(cell.mailbox),
-                n_processed=cell.n_processed,
+                n_processed=self._system.n_processed(cell),
                 n_failures=cell.n_failures,
                 last_error=cell.last_error[:MAX_TEXT_LENGTH],
             )

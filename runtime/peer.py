@@ -41,10 +41,10 @@ from ..messages import (
     Subscribe,
     WireVersionError,
     decode_payload,
-    decode_payloads,
 )
 from ..messages.fields import MAX_TEXT_LENGTH
 from .framing import FrameReader
+from .groups import NUMBERED_TYPES, Piece, Taken, decode_pieces, n_within, ungrouped
 from .requests import EndedError, Requests
 from .sequences import last_seq, untaken
 from .subscriber import EncodedUpdates, Subscriber
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._subscriber: Subscriber | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         self._is_over = False
-        self._held: deque[Message] = deque()
+        self._held: deque[Taken] = deque()
         self._waits_for_room = False
         self._end_later: EndedError | None = None
         self.sequence = "", ""
@@ -259,18 +259,22 @@ class Connection(asyncio.Protocol):
         if messages:
             self._greet(messages.pop(0))
             self._reader.max_frame_bytes = self._server.max_frame_bytes
-            self._take_payloads([*payloads, *self._reader.feed(b"")], messages)
+            rest = [*payloads, *self._reader.feed(b"")]
+            self._take_pieces([rest], [*messages])
         self._reader.check()
 
     def _take_data(self, data: bytes) -> None:
-        payloads = self._reader.feed(data)
-        self._server.n_frames += len(payloads)
-        self._take_payloads(payloads, [])
+        if self._is_feed:
+            pieces = self._reader.feed_groups(data)
+        else:
+            pieces = [self._reader.feed(data)]
+        self._server.n_frames += sum(map(len, pieces))
+        self._take_pieces(pieces, [])
         self._reader.check()
 
-    def _take_payloads(self, payloads: list[bytes], messages: list[Message]) -> None:
+    def _take_pieces(self, pieces: Sequence[Piece], messages: list[Taken]) -> None:
         try:
-            decode_payloads(payloads, messages)
+            decode_pieces(pieces, messages)
         finally:
             # What stands before a malformed frame is as good as ever.
             self._take_all(messages)
@@ -309,12 +313,12 @@ class Connection(asyncio.Protocol):
         else:
             self._reject(end.reason, end.detail)
 
-    def _take_all(self, messages: Sequence[Message]) -> None:
+    def _take_all(self, messages: list[Taken]) -> None:
         # Whole runs of observations stay in this loop; the rest is rare.
         if self._held:
             self._held.extend(messages)
             return
-        n_messages = min(len(messages), MAX_MESSAGES_PER_TURN)
+        n_messages = n_within(messages, MAX_MESSAGES_PER_TURN)
         if n_messages < len(messages):
             turn, rest = messages[:n_messages], messages[n_messages:]
             self._take_turn(turn)
@@ -322,7 +326,7 @@ class Connection(asyncio.Protocol):
         else:
             self._take_turn(messages)
 
-    def _take_turn(self, messages: Sequence[Message]) -> None:
+    def _take_turn(self, messages: list[Taken]) -> None:
         position = n_asked = 0
         while position < len(messages):
             if self._repeats_to:
@@ -335,30 +339,35 @@ class Connection(asyncio.Protocol):
                 if position > first:
                     self._took(messages[first:position])
                     continue
-            if self._must_wait(messages[position]):
+            message = cast("Message", messages[position])  # only a feed has groups
+            if self._must_wait(message):
                 self._hold(messages[position:])
                 return
             if n_asked == MAX_REQUESTS_PER_TURN:
                 self._hold(messages[position:], soon=True)
                 return
             n_asked += 1
-            self._take_request(messages[position])
+            self._take_request(message)
             position += 1
 
-    def _untaken(self, messages: Sequence[Message]) -> list[Message]:
+    def _untaken(self, messages: Sequence[Taken]) -> list[Taken]:
         # Without what was taken over another connection, or by the run before.
-        newest = last_seq(messages)
+        singles = ungrouped(messages)
+        newest = last_seq(singles)
         self._last_seq = max(self._last_seq, min(newest, self._repeats_to))
-        kept = untaken(messages, self._repeats_to)
+        kept = untaken(singles, self._repeats_to)
         if newest > self._repeats_to:
             self._repeats_to = 0  # a feed's numbers rise
-        return kept
+        return [*kept]
 
-    def _took(self, messages: Sequence[Message]) -> None:
+    def _took(self, messages: Sequence[Taken]) -> None:
         last = messages[-1]
-        if isinstance(last, OBSERVATION_TYPES) and last.seq:
-            self._last_seq = last.seq
-            self._server.sequences.advance(self.sequence, last.seq)
+        seq = 0
+        if isinstance(last, NUMBERED_TYPES):
+            seq = last.seq
+        if seq:
+            self._last_seq = seq
+            self._server.sequences.advance(self.sequence, seq)
         if self._server.journal is not None:
             self._server.journal.took(self._number, messages)
 
@@ -369,7 +378,7 @@ class Connection(asyncio.Protocol):
             return self._is_feed
         return self.is_slow and isinstance(message, (Subscribe, *REQUEST_TYPES))
 
-    def _hold(self, messages: Sequence[Message], *, soon: bool = False) -> None:
+    def _hold(self, messages: Sequence[Taken], *, soon: bool = False) -> None:
         # Read nothing more until these are taken: soon, or when there is room.
         if not self._is_open or self._transport is None:
             return

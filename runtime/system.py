@@ -14,6 +14,8 @@ import numpy as np
 
 from ..actors import Behavior, BetaColumns, BetaFactory, BetaRows, Drop
 from ..actors.cohort import Cohort
+from ..actors.columns import Rows
+from ..actors.symbol import SymbolActor
 from ..actors.tables import SymbolTables
 from ..messages import (
     OBSERVATION_TYPES,
@@ -34,8 +36,10 @@ from .cell import ActorCell, CellState
 from .clock import Clock
 from .deadline import interrupting
 from .dispatcher import Dispatcher
+from .groups import ReturnGroup, Taken, ungrouped
 from .listeners import Listeners
 from .mailbox import Mailbox, OverflowPolicy
+from .name_index import NameIndex
 from .supervisor import RestartPolicy, Supervisor, Timer
 
 logger = logging.getLogger(__name__)
@@ -55,6 +59,7 @@ RUNS_BEHAVIOR: Final = frozenset(
 )
 """In what these call, an actor's code may be interrupted."""
 
+_GROUPS_IN_A_LIST: Final = "groups of messages come in a list"
 _OPENING = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
 
 
@@ -160,6 +165,13 @@ class System:
             )
             self._cell_of[id(behavior)] = cell
             self.cells[f"{type(behavior).__name__}({behavior.name})"] = cell
+        self._names = NameIndex(factory.symbols)
+        self._n_grouped = np.zeros(len(factory.symbols), dtype=np.int64)
+        """Messages of each symbol's actor that were taken in a group."""
+        self._has_guests = any(
+            type(actor) is not SymbolActor for actor in factory.actors.values()
+        )
+        """Whether somebody else stands in for an actor: he is told each message."""
         self._cell_of_symbol = {
             symbol: self._cell_of[id(actor)] for symbol, actor in factory.actors.items()
         }
@@ -208,14 +220,18 @@ class System:
         self._masked[:] = True
 
     def take_all(
-        self, messages: Sequence[Message], tables: SymbolTables, first: int = 0
+        self,
+        messages: Sequence[Taken],
+        tables: SymbolTables,
+        first: int = 0,
     ) -> int:
         """Take observations until the first message that is none.
 
         Parameters
         ----------
         messages
-            What one source sent, oldest first.
+            What one source sent, oldest first. Groups that cannot be taken as they are
+            give way in it to their messages: it is a list where there are any.
         tables
             The tables of that source.
         first
@@ -233,6 +249,8 @@ class System:
         ------
         MalformedMessageError
             When the first of the messages is columnar and contradicts itself.
+        TypeError
+            When a group has to give way and ``messages`` is no list.
         """
         # Most messages are single returns to a live actor with nothing waiting before
         # them. They go the short way, which is `take` and `_deliver` written out.
@@ -247,6 +265,13 @@ class System:
                 if cell is not None and cell.state is live and not ready:
                     cell.invoke(message)
                     continue
+            elif type(message) is ReturnGroup:
+                if self._take_group(message):
+                    continue
+                if not isinstance(messages, list):
+                    raise TypeError(_GROUPS_IN_A_LIST)
+                messages[position:] = ungrouped(messages[position:])
+                return self.take_all(messages, tables, position)
             elif not isinstance(message, OBSERVATION_TYPES):
                 return position
             try:
@@ -258,6 +283,36 @@ class System:
                     raise
                 return position
         return len(messages)
+
+    def _take_group(self, group: ReturnGroup) -> bool:
+        # Whether a group was taken: its actors are the ones we know, and those that
+        # cannot take their message now have room for it.
+        if self.dispatcher.ready or self._has_guests:
+            return False
+        rows = self._names.rows(group)
+        if rows is None:
+            return False
+        taken = rows >= 0
+        masked = self._masked if np.count_nonzero(self._masked) else None
+        if masked is not None:
+            is_mailed = masked[rows] & taken
+            if not self._has_room(rows[is_mailed]):
+                return False
+            taken ^= is_mailed
+        for held in self.factory.take_group(group, rows, masked):
+            self._deliver(self.factory.actors[held.symbol], held)
+        if np.count_nonzero(taken) < len(rows):
+            rows = rows[taken]
+        self._n_grouped += np.bincount(rows, minlength=len(self._n_grouped))
+        return True
+
+    def _has_room(self, rows: Rows) -> bool:
+        # Whether one more message goes into the mailbox of each.
+        for row in rows.tolist():
+            mailbox = self._cell_of_symbol[self.factory.symbols[row]].mailbox
+            if mailbox.policy is OverflowPolicy.BLOCK:
+                return False
+        return True
 
     def take(self, message: Message, tables: SymbolTables) -> None:
         """Take one message into its actor; the end of the turn computes.
@@ -349,6 +404,13 @@ class System:
         """Call back after the next turn, when a full mailbox may have room again."""
         self._waiting_for_room.append(callback)
 
+    def n_processed(self, cell: ActorCell) -> int:
+        """Return how many messages an actor has taken, in groups or one by one."""
+        row = self.factory.row_of.get(cell.name)
+        if row is None or cell is not self._cell_of_symbol[cell.name]:
+            return cell.n_processed
+        return cell.n_processed + int(self._n_grouped[row])
+
     def statistics(self) -> SystemStatistics:
         """Return what passed through so far."""
         factory = self.factory
@@ -382,7 +444,7 @@ class System:
         # each the frame is refused before any of it is staged: it will be taken again.
         if self.dispatcher.ready:
             mailed = self._every_row
-        elif self._masked.any():
+        elif np.count_nonzero(self._masked):
             mailed = self._masked
         else:
             return None

@@ -1,5 +1,8 @@
 """The last value of every topic, and the sequence of the updates."""
 
+from math import nan
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +10,8 @@ from hypothesis import strategies as st
 
 from beta_factory.actors.columns import BetaColumns
 from beta_factory.actors.publisher import BetaPublisher
+from beta_factory.actors.rows import BetaRow, BetaRows
+from beta_factory.actors.snapshot import pack_state, unpack_state
 from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import (
     BetaUpdated,
@@ -101,6 +106,40 @@ def test_last_values_are_the_newest_updates(seed: int, n_turns: int) -> None:
         publisher.publish(columns)
         published += columns.as_rows()
         assert_remembers(publisher, published)
+
+
+@examples(80)
+@given(seeds, st.integers(1, 40))
+def test_updates_are_remembered_whenever_somebody_asks(seed: int, n_turns: int) -> None:
+    rng = np.random.default_rng(seed)
+    publisher = BetaPublisher("market", "SPY", SYMBOLS)
+    published: list[BetaUpdated] = []
+    with mock.patch("beta_factory.actors.publisher.MAX_UNSTORED", 3):
+        for turn in range(n_turns):
+            updates: BetaColumns | BetaRows
+            kind = rng.choice(["whole", "some", "few"])
+            if kind == "few":
+                updates = BetaRows("market", "SPY", SYMBOLS, turn, [
+                    BetaRow(
+                        int(row), 5, (0.1, 0.2, nan, 0.4, 0.5, 0.6), 1, 0, 2, turn, 3
+                    )
+                    for row in rng.permutation(len(SYMBOLS))[: rng.integers(1, 3)]
+                ])  # fmt: skip
+            else:
+                rows = np.arange(len(SYMBOLS))
+                if kind == "some":
+                    rows = rng.permutation(rows)[:-1]
+                updates = some_columns(rows, turn, seed + turn)
+                updates.is_whole = kind == "whole"
+            publisher.publish(updates)
+            published += updates.as_rows()
+            assert publisher.last_seq == len(published)
+            if rng.random() < 0.3:
+                assert_remembers(publisher, published)
+    assert_remembers(publisher, published)
+    again = BetaPublisher("market", "SPY", SYMBOLS)
+    again.restore(unpack_state(pack_state(publisher.state()), np.arange(len(SYMBOLS))))
+    assert_remembers(again, published)
 
 
 @examples(40)

@@ -5,8 +5,10 @@ from functools import partial
 import pytest
 from stores import bar
 
-from beta_factory.messages import Heartbeat
+from beta_factory.messages import Heartbeat, encode
+from beta_factory.runtime import group_finder
 from beta_factory.runtime.clock import ReplayClock
+from beta_factory.runtime.framing import frame
 from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_entries import (
     DamagedEntryError,
@@ -19,6 +21,7 @@ from beta_factory.runtime.journal_entries import (
 )
 from beta_factory.runtime.sequences import Sequences, last_seq, untaken
 from beta_factory.runtime.store_writer import Entry
+from strategies import asset
 
 
 class Entries(list[Entry]):
@@ -62,6 +65,23 @@ def test_turn_is_written_down_in_order_under_one_time(
     assert (placed.turn.ts, placed.turn.n_published) == (1000, 3)
     assert [type(part) for part in placed.turn.parts] == [PeerGreeted, Taken]
     assert journal.time_ns() == 2000
+
+
+def test_a_group_is_written_down_as_its_messages(
+    journal: Journal, entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_finder, "SMALLEST_GROUP", 2)
+    monkeypatch.setattr(group_finder, "FEWEST_BYTES", 0)
+    first, *singles = [asset(f"S{i}", 5, 0.1 * i, seq=i + 1) for i in range(9)]
+    (group,) = group_finder.find_groups(
+        b"".join(frame(encode(each)) for each in singles)
+    )
+    journal.took(1, [first, *singles])
+    journal.turn_ended(["update"])
+    journal.took(1, [first, group])
+    journal.turn_ended(["update"])
+    one, other = entries.turns()
+    assert one.turn.parts == other.turn.parts
 
 
 def test_turn_in_which_nothing_happened_leaves_no_entry(

@@ -6,7 +6,15 @@ import pytest
 from stores import RUN, SYMBOLS, bar
 
 from beta_factory.actors import BetaColumns, BetaRows, Drop
-from beta_factory.messages import Acknowledged, BetaUpdated, Hello, Role, Subscribe
+from beta_factory.messages import (
+    Acknowledged,
+    BetaUpdated,
+    Hello,
+    Role,
+    Subscribe,
+    decode_payload,
+)
+from beta_factory.runtime import framing, group_finder, peer
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_entries import (
@@ -77,8 +85,13 @@ class Line:
         ]
 
 
-@pytest.fixture
-def line() -> Generator[Line]:
+@pytest.fixture(params=[2, 10_000], ids=["groups", "one by one"])
+def line(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Line]:
+    monkeypatch.setattr(group_finder, "SMALLEST_GROUP", request.param)
+    for module in (group_finder, framing):
+        monkeypatch.setattr(module, "FEWEST_BYTES", 0)
     with virtual_loop() as loop:
         yield Line(loop)
 
@@ -132,6 +145,24 @@ def test_what_was_taken_is_not_taken_again_and_acknowledged_again(line: Line) ->
     assert acknowledged(transport) == [3 * PER_BAR]
     assert not line.server.system.factory.tally.dropped
     assert sum(isinstance(part, Taken) for part in line.parts()) == 2
+
+
+def test_a_read_of_many_bars_is_taken_in_turns_of_bounded_work(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "MAX_MESSAGES_PER_TURN", PER_BAR)
+    connection, transport = line.connect()
+    messages = [message for number in range(3) for message in bar(number)]
+    connection.data_received(framed(*messages))
+    was_read = transport.is_read
+    line.loop.settle()
+    line.journal.became_durable(line.journal.position)
+    assert (was_read, transport.is_read) == (False, True)
+    assert acknowledged(transport)[-1] == 3 * PER_BAR
+    taken = [part for part in line.parts() if isinstance(part, Taken)]
+    assert len(taken) > 1
+    payloads = [decode_payload(part.payload) for part in taken]
+    assert [each for payload in payloads for each in payload] == messages
 
 
 def test_another_sequence_of_the_same_name_begins_anew(line: Line) -> None:

@@ -1,0 +1,92 @@
+"""Takes many single returns of one bar in one step, as their actors would one by one.
+
+Rule: nobody can tell from the outside that they were taken together. What an actor has
+to see for itself goes to it alone; nothing of that stages a return, so those that are
+staged may go first. Whatever is refused is refused in the order in which it came.
+"""
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimators import LARGEST
+from ..messages import ReturnObserved
+from .columns import Rows
+from .tally import Drop
+
+if TYPE_CHECKING:
+    from .factory import BetaFactory
+
+
+class SingleReturns(Protocol):
+    """Many `ReturnObserved` of one bar, field by field."""
+
+    @property
+    def ts_event(self) -> int:
+        """Of all of them."""
+        ...
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """``period_return`` of each, shape (k,)."""
+        ...
+
+    @property
+    def ts_inits(self) -> NDArray[np.int64]:
+        """``ts_init`` of each, shape (k,)."""
+        ...
+
+    def message(self, position: int) -> ReturnObserved:
+        """Return one of them as it came."""
+        ...
+
+
+def take_group(
+    factory: "BetaFactory",
+    apart: NDArray[np.bool_],
+    group: SingleReturns,
+    rows: Rows,
+    masked: NDArray[np.bool_] | None,
+) -> list[ReturnObserved]:
+    """Stage them, see `BetaFactory.take_group`.
+
+    Parameters
+    ----------
+    apart
+        Rows whose returns need their actor, shape (n_symbols,).
+    """
+    returns, ts_inits = group.returns, group.ts_inits
+    # What an actor has to see for itself; none of it stages anything.
+    is_plain = np.abs(returns) <= LARGEST
+    is_plain &= rows >= 0
+    if np.count_nonzero(apart):
+        is_plain &= ~apart[rows]
+    if masked is not None:
+        is_plain &= ~masked[rows]
+    refused: list[tuple[int, Drop | None]] = []
+    staged: Rows | None = None  # positions of what is left, where it is not all
+    if np.count_nonzero(is_plain) < len(rows):
+        alone = np.flatnonzero(~is_plain).tolist()
+        refused = [(position, None) for position in alone]
+        staged = np.flatnonzero(is_plain)
+        rows, returns, ts_inits = rows[staged], returns[staged], ts_inits[staged]
+    for cohort in factory.cohorts if len(rows) else ():
+        dropped = cohort.stage_rows(rows, group.ts_event, returns, ts_inits)
+        refused += [
+            (position if staged is None else int(staged[position]), reason)
+            for position, reason in dropped
+        ]
+    # In the order in which they came, as one by one.
+    held: list[ReturnObserved] = []
+    for position, reason in sorted(refused, key=itemgetter(0)):
+        single = group.message(position)
+        row = factory.row_of.get(single.symbol)
+        if row is None or reason is not None:
+            factory.tally.drop(reason or Drop.UNKNOWN_SYMBOL, single)
+        elif masked is not None and masked[row]:
+            held.append(single)
+        else:
+            factory.actors[single.symbol].receive(single)
+    return held

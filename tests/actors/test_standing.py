@@ -1,0 +1,98 @@
+"""Where rows stand: what was seen to be so for all of them is so for each."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beta_factory.actors.config import MarketBetaConfig
+from beta_factory.actors.snapshot import pack_state, unpack_state
+from beta_factory.actors.standing import Standing
+from beta_factory.messages import Reason, Status
+from strategies import examples, seeds
+
+N_ROWS = 6
+
+
+@given(seeds, st.integers(3, 9))
+@examples(80)
+def test_each_silence_is_found_at_the_bar_that_makes_it_too_long(
+    seed: int, stale_after: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    model = MarketBetaConfig(20, 3, stale_after=stale_after)
+    standing = Standing(N_ROWS, model)
+    last = [-1] * N_ROWS
+    overridden = [False] * N_ROWS
+    for newest in range(60):
+        kind = rng.choice(["all", "some", "one", "none", "late", "forget", "halt"])
+        row = int(rng.integers(N_ROWS))
+        if kind == "all":
+            standing.paired(None, newest)
+            last = [newest] * N_ROWS
+        elif kind == "some":
+            rows = rng.permutation(N_ROWS)[: int(rng.integers(1, N_ROWS))]
+            standing.paired(rows, newest)
+            for each in rows.tolist():
+                last[each] = newest
+        elif kind == "one":
+            standing.paired_worth(row, 5.0, 0.1, newest)
+            last[row] = newest
+        elif kind == "late":
+            bar = max(newest - 2, 0)
+            standing.amended(np.array([row]), bar, is_correction=False)
+            last[row] = max(last[row], bar)
+        elif kind == "forget":
+            standing.forget(row)
+            last[row] = -1
+        elif kind == "halt":
+            overridden[row] = not overridden[row]
+            status = Status.HALTED if overridden[row] else None
+            standing.override(row, status, Reason.HALTED_BY_OPERATOR)
+        if rng.random() < 0.1:  # goes on elsewhere
+            moved = Standing(N_ROWS, model)
+            moved.restore(unpack_state(pack_state(standing.state())))
+            standing = moved
+        fell = standing.fallen_silent(newest)
+        assert fell.tolist() == [
+            row
+            for row in range(N_ROWS)
+            if last[row] >= 0
+            and newest - last[row] == stale_after
+            and not overridden[row]
+        ]
+
+
+@given(seeds)
+@examples(80)
+def test_rows_that_are_all_well_say_what_they_would_say_one_by_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = MarketBetaConfig(20, 3, stale_after=4)
+    together, alone = Standing(N_ROWS, model), Standing(N_ROWS, model)
+    for newest in range(12):
+        n = rng.integers(0, 7, N_ROWS).astype(float)
+        beta = np.where(n < 3, np.nan, 0.5)
+        if rng.random() < 0.6:
+            n, beta = n + 3.0, np.full(N_ROWS, 0.5)
+        rows = np.arange(N_ROWS)
+        if rng.random() < 0.3:
+            rows = np.sort(rng.permutation(N_ROWS)[:4])
+        if rng.random() < 0.2:
+            for each in (together, alone):
+                each.forget(1)
+        if rng.random() < 0.2:
+            for each in (together, alone):
+                each.amended(rows[:2], newest, is_correction=True)
+        is_whole = len(rows) == N_ROWS
+        together.paired(None if is_whole else rows, newest)
+        status, reason = together.worth(
+            rows, n[rows], beta[rows], newest, is_fresh=True
+        )
+        expected = [
+            alone.paired_worth(row, n[row], beta[row], newest) for row in rows.tolist()
+        ]
+        assert list(zip(status.tolist(), reason.tolist(), strict=True)) == expected
+        if rng.random() < 0.3:
+            for each in (together, alone):
+                each.amended(rows[:1], newest, is_correction=True)
+        assert together.revisions(None).tolist() == alone.revision.tolist()
+        assert together.revisions(rows).tolist() == alone.revision[rows].tolist()
