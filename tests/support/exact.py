@@ -398,6 +398,7 @@ def exact_ewma_ols(
     decay: float | None = None,
     clock: Clock = "bars",
     ts: npt.ArrayLike | None = None,
+    step: int = 1,
 ) -> ExactEwma:
     """Regress with weights ``decay**age``, or ``2**(-age / half_life)``.
 
@@ -406,7 +407,8 @@ def exact_ewma_ols(
     instead of integers; raw moments lose at most some 40 of them.  Standard
     errors use the effective number of pairs n_eff = (sum w)**2 / sum w**2:
     s**2 = (sum w e**2 / sum w) * n_eff / (n_eff - 2), and var(beta) =
-    s**2 * sum(w**2 dx**2) / (sum w dx**2)**2; NaN while n_eff <= 2.
+    s**2 * sum(w**2 dx**2) / (sum w dx**2)**2; NaN while n_eff <= 2. There is an
+    answer at every ``step`` rows, from the first on.
     """
     if (half_life is None) == (decay is None):
         raise ValueError("give half_life or decay, and not both")
@@ -425,11 +427,13 @@ def exact_ewma_ols(
         factors = {age: _decay_factor(age, half_life, decay) for age in set(ages)}
         state = _EwmaState()
         rows: list[tuple[float, ...]] = []
-        for age, seen, a, b in zip(ages, complete, x.tolist(), y.tolist(), strict=True):
+        pairs = zip(ages, complete, x.tolist(), y.tolist(), strict=True)
+        for row, (age, seen, a, b) in enumerate(pairs):
             state.decay(factors[age])
             if seen:
                 state.add(Decimal(a), Decimal(b))
-            rows.append(state.statistics(needed))
+            if row % step == 0:
+                rows.append(state.statistics(needed))
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 10)
     return ExactEwma(table[:, 0].astype(np.int64), *table[:, 1:].T)
 
