@@ -37,7 +37,7 @@ def a_day() -> list[Message]:
     story = a_story(
         model_of("session", LATENESS),
         random.Random(7),
-        n_bars=36,
+        n_bars=24,
         n_symbols=len(ASSETS),
         share_missing=0.2,
         scale=1e-3,

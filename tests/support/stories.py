@@ -210,10 +210,10 @@ def a_story(
     return Story(model, bars)
 
 
-MAX_BARS = 60
-"""Seven windows of bars or pairs, one after the other."""
-MAX_BARS_DECAYING = 30
-"""Some ten half-lives: no bar of them leaves, so more of them are only more."""
+MAX_BARS = 48
+"""Six windows of bars or pairs, one after the other."""
+MAX_BARS_DECAYING = 24
+"""Some eight half-lives: no bar of them leaves, so more of them are only more."""
 
 
 @st.composite
