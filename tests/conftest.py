@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import gc
+
 from hypothesis import settings
 
 # A busy machine is slow, not wrong; what hangs is caught by the timeout of a test.
@@ -7,3 +9,9 @@ from hypothesis import settings
 if settings.get_current_profile_name() == "default":
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what lives as long as the run out of every garbage collection in it."""
+    gc.collect()
+    gc.freeze()

@@ -63,9 +63,15 @@ def feed(windows: EwmaWindows, x: FloatArray, y: FloatArray, stamp: int = 0) -> 
 
 
 def run(
-    x: FloatArray, y: FloatArray, half_life: float, clock: Clock, stamps: npt.ArrayLike
+    x: FloatArray,
+    y: FloatArray,
+    half_life: float,
+    clock: Clock,
+    stamps: npt.ArrayLike,
+    *,
+    step: int = 1,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return n, n_eff and the statistics of one asset at every bar."""
+    """Return n, n_eff and the statistics of one asset at every so many bars."""
     windows = EwmaWindows(1, half_life, 2, clock=clock, lateness=0)
     n: list[float] = []
     n_eff: list[float] = []
@@ -73,6 +79,8 @@ def run(
     for bar, stamp in enumerate(np.asarray(stamps).tolist()):
         windows.advance(stamp, float(x[bar]))
         windows.fill(y[[bar]])
+        if bar % step:
+            continue
         counts, numbers = windows.estimate(full=True)
         n.append(float(counts[0]))
         n_eff.append(float(windows.effective()[0]))
@@ -81,13 +89,13 @@ def run(
 
 
 def assert_exact(
-    x: FloatArray, y: FloatArray, half_life: float, clock: Clock = "bars"
+    x: FloatArray, y: FloatArray, half_life: float, clock: Clock, step: int = 1
 ) -> None:
-    """Compare every bar with 200 digits, within the promise for all windows."""
+    """Compare with 200 digits, within the promise for all windows."""
     x, y = np.where(np.isfinite(x), x, nan), np.where(np.isfinite(y), y, nan)
     stamps = np.cumsum(1 + np.arange(len(x)) * 7 % 5)
-    n, n_eff, ours = run(x, y, half_life, clock, stamps)
-    exact = exact_ewma_ols(x, y, half_life=half_life, clock=clock, ts=stamps)
+    n, n_eff, ours = run(x, y, half_life, clock, stamps, step=step)
+    exact = exact_ewma_ols(x, y, half_life=half_life, clock=clock, ts=stamps, step=step)
     assert n.tolist() == exact.n_obs.tolist()
     seen = ~np.isnan(exact.n_eff)
     np.testing.assert_allclose(n_eff[seen], exact.n_eff[seen], 1e-14, 0)
@@ -133,11 +141,12 @@ def test_windows_have_the_published_values(name: str) -> None:
     half_life = file["halflife_time"] if is_time else math.log(2) / -math.log(63 / 64)
     clock: Clock = "time" if is_time else "pairs"
     x, y = file["bench"], file["asset"]
-    n_bars = 600
+    n_bars, step = 600, 7
     n, n_eff, ours = run(
-        x[:n_bars], y[:n_bars], float(half_life), clock, file["t"][:n_bars]
+        *(x[:n_bars], y[:n_bars], float(half_life), clock, file["t"][:n_bars]),
+        step=step,
     )
-    file = {name_: column[:n_bars] for name_, column in file.items() if column.ndim}
+    file = {key: column[:n_bars:step] for key, column in file.items() if column.ndim}
     assert n.tolist() == file["n"].tolist()
     for name_, at in (("beta", BETA), ("alpha", ALPHA)):
         assert np.isnan(ours[at]).tolist() == np.isnan(file[name_]).tolist()
@@ -150,7 +159,7 @@ def test_windows_have_the_published_values(name: str) -> None:
 @pytest.mark.parametrize("name", NASTY)
 def test_windows_are_exact(name: str, half_life: float, clock: Clock) -> None:
     x, y = NASTY[name](100)
-    assert_exact(x, y[:, 0], half_life, clock)
+    assert_exact(x, y[:, 0], half_life, clock, step=3)
 
 
 @examples(15)
@@ -242,11 +251,12 @@ class TestDegenerate:
         assert np.isnan(ours[[STD_ERROR, T_STAT, RESIDUAL_STD, ALPHA_STD_ERROR]]).all()
         assert not np.isnan(ours[BETA, 1:]).any()
 
-    @pytest.mark.parametrize("size", [1e8, 1e150])
-    def test_a_bad_print_leaves_nothing_behind(self, size: float) -> None:
+    @pytest.mark.parametrize(("size", "n_bars"), [(1e8, 150), (1e150, 1_150)])
+    def test_a_bad_print_leaves_nothing_behind(self, size: float, n_bars: int) -> None:
+        # as many half-lives as its square is powers of two above the others'
         rng = np.random.default_rng(6)
-        x = rng.normal(0, 1e-3, 1_200)
-        y = 0.7 * x + rng.normal(0, 1e-3, 1_200)
+        x = rng.normal(0, 1e-3, n_bars)
+        y = 0.7 * x + rng.normal(0, 1e-3, n_bars)
         windows = EwmaWindows(2, 1.0, 2, clock="bars", lateness=0)
         prints = y.copy()
         prints[7] = -size
@@ -312,7 +322,8 @@ def test_a_column_equals_its_rows_in_any_order_and_partition(
         for row in rows.tolist():
             singles.cells[row] = y[bar, row]
             singles.add_one(row)
-        assert len({said(windows) for windows in (whole, parts, singles)}) == 1
+        if bar % 3 == 2:
+            assert len({said(windows) for windows in (whole, parts, singles)}) == 1
     n, statistics = whole.estimate()
     for row in range(5):
         one_n, one = whole.estimate_one(row)

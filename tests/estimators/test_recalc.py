@@ -1,6 +1,6 @@
 """The recalc lane finds what doubles cannot answer, and answers it."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from math import nan
 
 import numpy as np
@@ -20,12 +20,7 @@ from beta_factory.estimators.ols import (
     solve_one,
 )
 from beta_factory.estimators.sums import better_pivot, centre, error_of
-from exact import (
-    ExactSeries,
-    assert_matches_exact,
-    exact_rolling_ols,
-    exact_rolling_panel,
-)
+from exact import as_series, assert_matches_exact, exact_ols, exact_rolling_panel
 from nasty import NASTY, VOLATILITY
 from strategies import FloatArray, examples, seeds
 
@@ -42,15 +37,9 @@ def assert_exact(x: FloatArray, y: FloatArray, min_observations: int = 2) -> Non
     ours = recalc.recalculate(x, y, min_observations)
     benchmarks = np.broadcast_to(x[:, None] if x.ndim == 1 else x, y.shape)
     for benchmark, asset, numbers in zip(benchmarks.T, y.T, ours.T, strict=True):
-        exact = last(exact_rolling_ols(benchmark, asset, len(y), min_observations))
+        exact = as_series([exact_ols(benchmark, asset, min_observations)])
         found = {name: numbers[[i]] for i, name in enumerate(ORDER)}
         assert_matches_exact(replace(exact, **found), exact)
-
-
-def last(series: ExactSeries) -> ExactSeries:
-    """Return the last window of a series."""
-    names = [field.name for field in fields(series)]
-    return ExactSeries(**{name: getattr(series, name)[-1:] for name in names})
 
 
 values = st.one_of(

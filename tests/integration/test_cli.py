@@ -1,4 +1,7 @@
-"""The command line as its user runs it: real processes, real sockets, real files."""
+"""The command line as its user runs it: real processes, real sockets, real files.
+
+A command that only has to end, whatever it says, is run in this process.
+"""
 
 import os
 import signal
@@ -6,10 +9,15 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
+
+from beta_factory import connect
+from beta_factory.runtime import feed
 
 pytestmark = pytest.mark.integration
 
@@ -27,13 +35,13 @@ min_observations = 10
 """
 
 
-def command(*arguments: str) -> list[str]:
+def program(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "beta_factory", *arguments]
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=WAIT_S, check=False
+        program(*arguments), capture_output=True, text=True, timeout=WAIT_S, check=False
     )
 
 
@@ -66,7 +74,7 @@ def config(tmp_path: Path) -> Path:
 def started(*arguments: str) -> Generator["subprocess.Popen[str]"]:
     """Run a command that is killed with the block, if it has not ended by then."""
     process = subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        program(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         yield process
@@ -86,8 +94,8 @@ def wait_for_line(process: "subprocess.Popen[str]", text: str) -> str:
 
 
 def replay(bar_file: Path, out: Path) -> str:
-    result = run(
-        *("replay", str(bar_file), "--benchmark", "SPY", "--out", str(out)),
+    result = command(
+        *("replay", bar_file, "--benchmark", "SPY", "--out", out),
         *("--lookback-length", "60", "--min-observations", "10"),
     )
     assert result.returncode == 0, result.stderr
@@ -103,34 +111,34 @@ def value_of(summary: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("frame_format", ["columns", "single"])
-@pytest.mark.parametrize("encoding", ["rows", "columns"])
-def test_three_processes_give_the_bytes_of_a_replay(
-    tmp_path: Path, bar_file: Path, config: Path, frame_format: str, encoding: str
+def test_separate_processes_give_the_bytes_of_a_replay(
+    tmp_path: Path, bar_file: Path, config: Path, frame_format: str
 ) -> None:
     out = tmp_path / "betas.jsonl"
     summary = replay(bar_file, out)
     address = f"unix://{tmp_path / 'sidecar.sock'}"
-    flags = ["--columns"] if encoding == "columns" else []
+    subscribe = ("subscribe", "beta.market.*", "--json", "--address", address)
     with (
         started("run", "--config", str(config)) as sidecar,
-        started(
-            *("subscribe", "beta.market.*", "--json", "--address", address), *flags
-        ) as subscriber,
+        started(*subscribe) as of_rows,
+        started(*subscribe, "--columns") as of_columns,
     ):
         wait_for_line(sidecar, "listening at")
-        wait_for_line(subscriber, "joined")
-        feed = run(
+        for subscriber in (of_rows, of_columns):
+            wait_for_line(subscriber, "joined")
+        published = run(
             *("publish", str(bar_file), "--address", address, "--speed", "0"),
             *("--format", frame_format),
         )
-        assert feed.returncode == 0, feed.stderr
+        assert published.returncode == 0, published.stderr
         sidecar.send_signal(signal.SIGTERM)
-        lines, notes = subscriber.communicate(timeout=WAIT_S)
+        for subscriber in (of_rows, of_columns):
+            lines, notes = subscriber.communicate(timeout=WAIT_S)
+            assert subscriber.returncode == 0
+            assert lines.encode() == out.read_bytes()
+            assert value_of(summary, "digest") in notes
         sidecar_summary, _ = sidecar.communicate(timeout=WAIT_S)
     assert sidecar.returncode == 0
-    assert subscriber.returncode == 0
-    assert lines.encode() == out.read_bytes()
-    assert value_of(summary, "digest") in notes
     assert value_of(sidecar_summary, "updates") == value_of(summary, "updates")
     assert value_of(sidecar_summary, "dropped") == value_of(summary, "dropped")
     assert value_of(sidecar_summary, "conflated") == "0 updates"
@@ -148,7 +156,7 @@ def test_hash_seed_does_not_reach_the_output(tmp_path: Path, bar_file: Path) -> 
     digests: set[str] = set()
     for seed in ("0", "1"):
         result = subprocess.run(
-            command("replay", str(bar_file), "--lookback-length", "60"),
+            program("replay", str(bar_file), "--lookback-length", "60"),
             capture_output=True,
             text=True,
             timeout=WAIT_S,
@@ -200,18 +208,18 @@ def test_the_socket_of_a_killed_sidecar_is_taken_over(
 
 
 def test_validate_says_ok_or_names_each_wrong_key(tmp_path: Path, config: Path) -> None:
-    good = run("validate", "--config", str(config))
+    good = command("validate", "--config", config)
     assert (good.returncode, good.stdout) == (0, "OK\n")
     bad_file = tmp_path / "bad.toml"
     bad_file.write_text(
         'symbols = ["AAPL"]\n[factors.market]\nbenchmark = "SPY"\nlookback = 3\n'
         "min_observations = 1\n"
     )
-    bad = run("validate", "--config", str(bad_file))
+    bad = command("validate", "--config", bad_file)
     assert bad.returncode == 1
     assert "factors.market.lookback" in bad.stderr
     assert "factors.market.min_observations" in bad.stderr
-    missing = run("validate", "--config", str(tmp_path / "absent.toml"))
+    missing = command("validate", "--config", tmp_path / "absent.toml")
     assert missing.returncode == 2
     assert "absent.toml" in missing.stderr
 
@@ -232,15 +240,19 @@ def test_a_bad_bar_file_is_one_line_that_names_the_place(
 ) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text)
-    result = run("replay", str(path), "--benchmark", "SPY")
+    result = command("replay", path, "--benchmark", "SPY")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     assert all(part in result.stderr for part in [str(path), *expected])
 
 
-def test_a_feed_without_a_sidecar_says_so(tmp_path: Path, bar_file: Path) -> None:
+def test_a_feed_without_a_sidecar_says_so(
+    tmp_path: Path, bar_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody comes, however long it waits: no need to wait as long as for somebody.
+    monkeypatch.setattr(feed, "connect", partial(connect, connect_timeout_s=0.05))
     address = f"unix://{tmp_path / 'nobody.sock'}"
-    result = run("publish", str(bar_file), "--address", address)
+    result = command("publish", bar_file, "--address", address)
     assert result.returncode == 3
     assert address in result.stderr
     assert result.stderr.count("\n") == 1

@@ -1,4 +1,7 @@
-"""`beta-factory replay` as its user runs it: at any speed, in part, scripted."""
+"""`beta-factory replay` as its user runs it: at any speed, in part, scripted.
+
+On a terminal it is a process of its own; all else is run in this one.
+"""
 
 import os
 import pty
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from commands import Ended, command
 
 from beta_factory.runtime.stamps import parse_stamp
 
@@ -42,14 +46,8 @@ near = 10
 """
 
 
-def replay(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "beta_factory", "replay", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        check=False,
-    )
+def replay(*arguments: str | Path) -> Ended:
+    return command("replay", *arguments)
 
 
 def value_of(summary: str, name: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from commands import command
 from stores import SYMBOLS, bar, uninterrupted
 
 from beta_factory import Role, connect
@@ -265,26 +266,20 @@ async def test_journal_replays_to_the_digest_of_the_live_day(sidecar: Sidecar) -
                     if update == wanted:
                         break
         await sidecar.stop()
-    for command in ("replay", "store"):
-        lines = run(command, str(sidecar.store))
+    for name in ("replay", "store"):
+        lines = run(name, sidecar.store)
         assert f"sha256:{digest.hexdigest()}" in lines
     out = sidecar.folder / "recording.sqlite"
-    assert run("record", str(sidecar.store), str(out)).startswith("turns     1 to ")
-    assert f"sha256:{digest.hexdigest()}" in run("replay", str(out))
+    assert run("record", sidecar.store, out).startswith("turns     1 to ")
+    assert f"sha256:{digest.hexdigest()}" in run("replay", out)
     now = "2100-01-01T00:00:00"
-    shown = run("asof", "MSFT", now, "--store", str(out), "--factor", "late")
+    shown = run("asof", "MSFT", now, "--store", out, "--factor", "late")
     assert "topic     beta.late.MSFT" in shown
     assert f'"seq":{wanted.seq}' in shown
 
 
-def run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "beta_factory", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+def run(*arguments: str | Path) -> str:
+    done = command(*arguments)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 

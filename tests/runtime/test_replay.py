@@ -94,7 +94,7 @@ def test_an_empty_digest_is_that_of_nothing() -> None:
     assert digest.n_updates == 0
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "4711"])
+@pytest.mark.parametrize("hash_seed", ["0", "4711"])
 def test_the_digest_does_not_depend_on_the_hash_seed(hash_seed: str) -> None:
     program = (
         "from test_replay import market, replay;"

@@ -18,10 +18,11 @@ intercept:
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Context, Decimal, localcontext
 from itertools import accumulate, pairwise
+from operator import mul
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -235,15 +236,23 @@ def _fit(n: int, sums: Sequence[int], x_scale: int, y_scale: int) -> ExactFit:
     )
 
 
-def exact_ols(benchmark: npt.ArrayLike, asset: npt.ArrayLike) -> ExactFit:
+def exact_ols(
+    benchmark: npt.ArrayLike, asset: npt.ArrayLike, min_observations: int = 2
+) -> ExactFit:
     """Regress one window of asset returns on benchmark returns."""
     x = np.asarray(benchmark, dtype=np.float64)
     y = np.asarray(asset, dtype=np.float64)
-    series = exact_rolling_ols(x, y, max(len(x), 1), 2)
-    return ExactFit(
-        int(series.n_obs[-1]),
-        *(float(getattr(series, name)[-1]) for name in _names()[1:]),
-    )
+    complete = np.isfinite(x) & np.isfinite(y)
+    xs, x_scale = _as_integers(x[complete])
+    ys, y_scale = _as_integers(y[complete])
+    if len(xs) < min_observations:
+        return ExactFit(len(xs))
+    return _fit(len(xs), [sum(terms) for terms in _terms(xs, ys)], x_scale, y_scale)
+
+
+def _terms(xs: list[int], ys: list[int]) -> Iterator[Iterable[int]]:
+    # What is summed over the pairs, in the order of `_fit`.
+    yield from (xs, ys, map(mul, xs, xs), map(mul, xs, ys), map(mul, ys, ys))
 
 
 # --- rolling ----------------------------------------------------------------
@@ -282,6 +291,7 @@ def exact_rolling_ols(
     window: WindowKind = "bars",
     ts: npt.ArrayLike | None = None,
     session_starts: Sequence[int] | None = None,
+    step: int = 1,
 ) -> ExactSeries:
     """Regress asset on benchmark over the window that ends at each row.
 
@@ -299,7 +309,8 @@ def exact_rolling_ols(
         Non-decreasing integer stamps, for ``time``.
     session_starts
         Row numbers at which a session opens, for ``session``.
-
+    step
+        Every how many rows there is an answer, from the first on.
     """
     x = np.asarray(benchmark, dtype=np.float64)
     y = np.asarray(asset, dtype=np.float64)
@@ -316,21 +327,12 @@ def exact_rolling_ols(
         ]
     xs, x_scale = _as_integers(x[complete])
     ys, y_scale = _as_integers(y[complete])
-    totals: list[list[int]] = [
-        list(accumulate(terms, initial=0))
-        for terms in (
-            xs,
-            ys,
-            [a * a for a in xs],
-            [a * b for a, b in zip(xs, ys, strict=True)],
-            [b * b for b in ys],
-        )
-    ]
+    totals = [list(accumulate(terms, initial=0)) for terms in _terms(xs, ys)]
     needed = max(min_observations, 2)
     fits: list[ExactFit] = []
     previous = (-1, -1)
     spans: list[tuple[int, int]] = list(zip(start.tolist(), stop.tolist(), strict=True))
-    for lo, hi in spans:
+    for lo, hi in spans[::step]:
         if (lo, hi) == previous:
             fits.append(fits[-1])
             continue
@@ -340,9 +342,13 @@ def exact_rolling_ols(
             continue
         sums = [total[hi] - total[lo] for total in totals]
         fits.append(_fit(hi - lo, sums, x_scale, y_scale))
+    return as_series(fits)
+
+
+def as_series(fits: Sequence[ExactFit]) -> ExactSeries:
+    """Return fits as the rows of a series."""
     table = np.array(fits, dtype=np.float64).reshape(len(fits), len(_names()))
-    columns = dict(zip(_names(), table.T, strict=True))
-    return _series(columns)
+    return _series(dict(zip(_names(), table.T, strict=True)))
 
 
 def _series(columns: Mapping[str, FloatArray]) -> ExactSeries:
@@ -357,11 +363,16 @@ def exact_rolling_panel(
     assets: FloatArray,
     lookback_length: int,
     min_observations: int,
+    *,
+    window: WindowKind = "bars",
+    step: int = 1,
 ) -> ExactSeries:
     """Run ``exact_rolling_ols`` on every column of assets, (n_bars, n_assets)."""
     columns = [
-        exact_rolling_ols(benchmark, column, lookback_length, min_observations)
-        for column in assets.T
+        exact_rolling_ols(
+            benchmark, y, lookback_length, min_observations, window=window, step=step
+        )
+        for y in assets.T
     ]
     return _series(
         {
@@ -387,6 +398,7 @@ def exact_ewma_ols(
     decay: float | None = None,
     clock: Clock = "bars",
     ts: npt.ArrayLike | None = None,
+    step: int = 1,
 ) -> ExactEwma:
     """Regress with weights ``decay**age``, or ``2**(-age / half_life)``.
 
@@ -395,7 +407,8 @@ def exact_ewma_ols(
     instead of integers; raw moments lose at most some 40 of them.  Standard
     errors use the effective number of pairs n_eff = (sum w)**2 / sum w**2:
     s**2 = (sum w e**2 / sum w) * n_eff / (n_eff - 2), and var(beta) =
-    s**2 * sum(w**2 dx**2) / (sum w dx**2)**2; NaN while n_eff <= 2.
+    s**2 * sum(w**2 dx**2) / (sum w dx**2)**2; NaN while n_eff <= 2. There is an
+    answer at every ``step`` rows, from the first on.
     """
     if (half_life is None) == (decay is None):
         raise ValueError("give half_life or decay, and not both")
@@ -414,11 +427,13 @@ def exact_ewma_ols(
         factors = {age: _decay_factor(age, half_life, decay) for age in set(ages)}
         state = _EwmaState()
         rows: list[tuple[float, ...]] = []
-        for age, seen, a, b in zip(ages, complete, x.tolist(), y.tolist(), strict=True):
+        pairs = zip(ages, complete, x.tolist(), y.tolist(), strict=True)
+        for row, (age, seen, a, b) in enumerate(pairs):
             state.decay(factors[age])
             if seen:
                 state.add(Decimal(a), Decimal(b))
-            rows.append(state.statistics(needed))
+            if row % step == 0:
+                rows.append(state.statistics(needed))
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 10)
     return ExactEwma(table[:, 0].astype(np.int64), *table[:, 1:].T)
 

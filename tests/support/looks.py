@@ -1,11 +1,8 @@
 """Windows over long series, looked at now and then: the short form of a long test."""
 
-from dataclasses import fields
-
 import numpy as np
 
 from beta_factory.estimators import Estimates, Floats, Grid
-from exact import ExactSeries
 
 ORDER = (
     "beta",
@@ -23,6 +20,7 @@ ORDER = (
 def look(windows: Grid, benchmark: Floats, assets: Floats, step: int) -> Estimates:
     """Feed whole series, and return the estimates at every so many bars."""
     looks: list[tuple[Floats, Floats]] = []
+    assets = np.where(np.isfinite(assets), assets, np.nan)
     for bar, x in enumerate(benchmark.tolist()):
         windows.advance(bar, x)
         windows.fill(assets[bar])
@@ -33,9 +31,3 @@ def look(windows: Grid, benchmark: Floats, assets: Floats, step: int) -> Estimat
     columns = np.stack([statistics for _, statistics in looks], axis=1)
     ours = dict(zip(ORDER, columns, strict=True))
     return Estimates(n_obs=n_eff.astype(np.int64), n_eff=n_eff, **ours)
-
-
-def every(exact: ExactSeries, step: int) -> ExactSeries:
-    """Return the exact values at every so many bars."""
-    names = [field.name for field in fields(exact)]
-    return ExactSeries(**{name: getattr(exact, name)[::step] for name in names})

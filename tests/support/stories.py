@@ -210,11 +210,16 @@ def a_story(
     return Story(model, bars)
 
 
+MAX_BARS = 48
+"""Six windows of bars or pairs, one after the other."""
+MAX_BARS_DECAYING = 24
+"""Some eight half-lives: no bar of them leaves, so more of them are only more."""
+
+
 @st.composite
-def stories(
-    draw: st.DrawFn, kind: str, *, lateness: int = 0, max_bars: int = 60
-) -> Story:
+def stories(draw: st.DrawFn, kind: str, *, lateness: int = 0) -> Story:
     """A story for a kind of window."""
+    max_bars = MAX_BARS_DECAYING if "half_life" in KINDS[kind] else MAX_BARS
     return a_story(
         model_of(kind, lateness),
         random.Random(draw(seeds)),
