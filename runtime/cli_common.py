@@ -7,7 +7,7 @@ what nobody foresaw.
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -46,20 +46,38 @@ def errors() -> Generator[None]:
     """Turn what can go wrong on purpose into a line and an exit code."""
     try:
         yield
-    except ConfigError as error:
+    except (BetaFactoryError, FileNotFoundError) as error:
+        raise _exit_for(error) from None
+    except ExceptionGroup as group:  # what a task group makes of one of its tasks'
+        only = _only(group)
+        if isinstance(only, BetaFactoryError | FileNotFoundError):
+            raise _exit_for(only) from None
+        raise
+
+
+def _exit_for(error: BetaFactoryError | FileNotFoundError) -> typer.Exit:
+    # Say what is wrong; return how to end.
+    if isinstance(error, ConfigError):
         where = f"{error.source}: " if error.source else ""
         for path, reason in error.problems:
             typer.echo(f"{where}{path}: {reason}", err=True)
-        raise typer.Exit(EXIT_WRONG) from None
-    except FileNotFoundError as error:
+        return typer.Exit(EXIT_WRONG)
+    if isinstance(error, FileNotFoundError):
         typer.echo(f"{error.filename}: no such file", err=True)
-        raise typer.Exit(EXIT_MISSING) from None
-    except FeedDisconnectedError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(EXIT_UNREACHABLE) from None
-    except BetaFactoryError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(EXIT_WRONG) from None
+        return typer.Exit(EXIT_MISSING)
+    typer.echo(str(error), err=True)
+    is_away = isinstance(error, FeedDisconnectedError)
+    return typer.Exit(EXIT_UNREACHABLE if is_away else EXIT_WRONG)
+
+
+def _only(group: "ExceptionGroup[Exception]") -> Exception:
+    # The one error in a group, or in groups of one; the group where there are several.
+    first, *others = group.exceptions
+    if others:
+        return group
+    if isinstance(first, ExceptionGroup):
+        return _only(cast("ExceptionGroup[Exception]", first))
+    return first
 
 
 def token_of(path: Path | None) -> str | None:

@@ -186,6 +186,7 @@ def test_a_second_sidecar_says_that_the_address_is_taken(
         wait_for_line(sidecar, "listening at")
         second = run("run", "--config", str(config))
         assert second.returncode == 1
+        assert second.stderr.count("\n") == 1
         assert "a live sidecar already listens" in second.stderr
         assert str(tmp_path / "sidecar.sock") in second.stderr
         assert sidecar.poll() is None
@@ -265,3 +266,4 @@ def test_a_pattern_outside_the_grammar_is_rejected_with_a_hint(config: Path) -> 
         result = run("subscribe", "beta.market.BRK.B", "--address", address)
     assert result.returncode == 1
     assert "beta.market.BRK%2EB" in result.stderr
+    assert "Traceback" not in result.stderr
