@@ -81,6 +81,10 @@ _HALF_RESIDUAL: Final = 0.5e-11
 """Half the relative tolerance of a residual statistic."""
 
 
+_OF_MEAN: Final = 48.0 * U * U
+_USUAL_SPREAD: Final = 1.5
+_NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
+
 UNDERFLOW: Final = 1e-290
 """Sums of squares below this may have lost a part of themselves."""
 TINY: Final = 1e-140
@@ -149,25 +153,28 @@ def doubtful(
         Positions of these rows, ascending; of the flat array where there are bars, too.
     """
     n, _, mean_y, cxx, _, cyy, _, yy = moments
+    r_squared = statistics[R_SQUARED]
     if not isinstance(n, np.ndarray) and n < min_observations:
-        return np.empty(0, dtype=np.intp)
+        return _NO_ROWS
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        of_size, largest, of_spread = _coarse_limits(moments, error)
+        limits = _coarse_limits(moments, error)
+        if isinstance(limits.of_yy, float) and _is_usual(moments, r_squared, limits):
+            return _NO_ROWS
         # what beta and alpha are made of, squared, is within their tolerance
-        size = yy * of_size
-        size += (48.0 * U * U) * (mean_y * mean_y)
+        size = yy * limits.of_yy
+        size += _OF_MEAN * (mean_y * mean_y)
         trusted = size <= _HALF * _HALF
         # so is r_squared, and t_stat is not too close to 0
         spread_y = np.divide(yy, cyy, out=size)
-        trusted &= spread_y <= largest
-        spread_y *= of_spread
-        trusted &= statistics[R_SQUARED] >= spread_y
+        trusted &= spread_y <= limits.spread
+        spread_y *= limits.of_spread
+        trusted &= r_squared >= spread_y
     trusted &= cyy >= UNDERFLOW
     trusted &= cxx >= UNDERFLOW
     if isinstance(n, np.ndarray):
         trusted |= n < min_observations
     if trusted.all():
-        return np.empty(0, dtype=np.intp)
+        return _NO_ROWS
     rows = np.flatnonzero(~trusted)
     numbers = [_taken(statistics[i], trusted.shape, rows) for i in range(R_SQUARED + 1)]
     some = Moments(*(_taken(part, trusted.shape, rows) for part in moments))
@@ -182,20 +189,55 @@ def _taken(part: Floats | float, shape: tuple[int, ...], rows: Rows) -> Floats:
     return taken
 
 
-def _coarse_limits(
-    moments: Moments, g: Floats | float
-) -> tuple[Floats | float, Floats | float, Floats | float]:
-    # A factor for yy, a limit to the asset's spread, and a factor for that; NaN where
-    # the benchmark's own spread is too large.
+class _Limits(NamedTuple):
+    # Of the coarse step; floats where they hold for every row.
+    of_yy: Floats | float
+    """A factor for yy, whose product is part of the square of an error."""
+    spread: Floats | float
+    """Largest spread of an asset; NaN where the benchmark's own is too large."""
+    of_spread: Floats | float
+    """A factor for the spread, whose product is a least r_squared."""
+
+
+_NO_LIMITS = _Limits(nan, nan, nan)
+
+
+def _coarse_limits(moments: Moments, g: Floats | float) -> _Limits:
     n, mean_x, _, cxx, _, _, xx, _ = moments
-    if not isinstance(n, np.ndarray):
-        n, cxx = np.float64(n), np.float64(cxx)  # which do not raise when dividing by 0
+    if not isinstance(cxx, np.ndarray) and cxx <= 0.0:
+        return _NO_LIMITS
     spread_x = xx / cxx
-    largest = _HALF / 4 / g
-    within = np.where(spread_x <= largest, largest, nan)
+    largest = _HALF / 4.0 / g
+    within = spread_x <= largest
+    if isinstance(within, np.ndarray):
+        largest = np.where(within, largest, nan)
+    elif not within:
+        largest = nan
     squared = g * g * spread_x
     of_beta = 48.0 * spread_x * (1.0 + mean_x * mean_x) / cxx
-    return squared * (of_beta + 12.0 / n), within, squared / _HALF_RESIDUAL**2
+    of_spread = squared / _HALF_RESIDUAL**2
+    return _Limits(squared * (of_beta + 12.0 / n), largest, of_spread)
+
+
+def _is_usual(moments: Moments, r_squared: Floats, limits: _Limits) -> bool:
+    # Whether the extremes of all rows pass the coarse step together, which takes half
+    # as many passes. NaN passes nothing.
+    mean_y, cyy, yy = moments.mean_y, moments.cyy, moments.yy
+    if not (limits.spread >= _USUAL_SPREAD and moments.cxx >= UNDERFLOW):
+        return False
+    least = np.minimum.reduce(r_squared, axis=None, initial=1.0)
+    if not least >= limits.of_spread * _USUAL_SPREAD:
+        return False
+    mean = max(
+        np.maximum.reduce(mean_y, axis=None, initial=0.0),
+        -np.minimum.reduce(mean_y, axis=None, initial=0.0),
+    )
+    size = np.maximum.reduce(yy, axis=None, initial=0.0) * limits.of_yy
+    if not size + _OF_MEAN * mean * mean <= _HALF * _HALF:
+        return False
+    if not np.minimum.reduce(cyy, axis=None, initial=1.0) >= UNDERFLOW:
+        return False
+    return bool((yy <= _USUAL_SPREAD * cyy).all())
 
 
 def _are_doubtful(
