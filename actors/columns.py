@@ -4,7 +4,9 @@ Rule: the sidecar computes and keeps columns; rows (`BetaUpdated`) exist only fo
 who ask for rows, and are made here.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import isnan
 from typing import Any, cast
 
@@ -18,6 +20,7 @@ from ..messages import (
     Reason,
     Status,
 )
+from ..messages.betas import BETA_TAG
 
 Rows = NDArray[np.intp]
 _STATUS = tuple(Status)
@@ -150,6 +153,39 @@ class BetaColumns:
                 strict=True,
             )
         ]
+
+    def as_arrays(self) -> Iterator[tuple[object, ...]]:
+        """Return what the messages of `as_rows` are on the wire, in order.
+
+        A tuple of a message's fields behind its tag encodes to the same bytes as the
+        message, and is made in a third of the time.
+        """
+        k = len(self.rows)
+        floats: list[list[float]] = self.numbers.tolist()
+        numbers: Sequence[Sequence[float | None]] = floats
+        if np.isnan(self.numbers).any():
+            numbers = [[_number(value) for value in column] for column in floats]
+        symbols = self.symbols
+        rows: list[int] = self.rows.tolist()
+        n_eff = None if self.n_eff is None else self.n_eff.tolist()
+        return zip(
+            repeat(BETA_TAG, k),
+            repeat(self.factor),
+            [symbols[row] for row in rows],
+            repeat(self.benchmark),
+            repeat(self.ts_event),
+            *numbers,
+            self.n_obs.tolist(),
+            _spread(self.window_start, k),
+            self.status.tolist(),
+            self.reason.tolist(),
+            self.revision.tolist(),
+            self.seq.tolist(),
+            _spread(self.ts_init, k),
+            repeat(0) if self.conflated is None else self.conflated.tolist(),
+            repeat(None) if n_eff is None else [_number(value) for value in n_eff],
+            strict=False,  # what is the same for all of them has no end
+        )
 
     def as_columns(self, table: int | None = None) -> BetasUpdated:
         """Return one message for all rows.

@@ -5,12 +5,14 @@ than the numbers in it, so a quiet feed's updates never become arrays unless som
 asks for columns.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan
 
 import numpy as np
 
 from ..messages import BetaUpdated, Reason, Status
+from ..messages.betas import BETA_TAG
 from .columns import BetaColumns
 
 _STATUS = tuple(Status)
@@ -88,6 +90,38 @@ class BetaRows:
         if self.first_seq:
             self._messages = messages
         return messages
+
+    def as_arrays(self) -> Iterator[tuple[object, ...]]:
+        """Return what the messages of `as_rows` are on the wire, in order.
+
+        See `BetaColumns.as_arrays`.
+        """
+        factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
+        ts_event = self.ts_event
+        for seq, update in enumerate(self.updates, self.first_seq):
+            numbers: tuple[float | None, ...] = update.numbers
+            # One NaN makes the sum one; infinities of both signs do too, and no harm.
+            if isnan(sum(update.numbers)):
+                numbers = tuple(
+                    [None if isnan(number) else number for number in update.numbers]
+                )
+            yield (
+                BETA_TAG,
+                factor,
+                symbols[update.row],
+                benchmark,
+                ts_event,
+                *numbers,
+                update.n_obs,
+                update.window_start,
+                update.status,
+                update.reason,
+                update.revision,
+                seq,
+                update.ts_init,
+                0,
+                None,
+            )
 
     def to_columns(self) -> BetaColumns:
         """Return the same updates as columns."""

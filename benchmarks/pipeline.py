@@ -11,9 +11,9 @@ from beta_factory.actors import BetaColumns, BetaRows
 from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import Encoding, Message, encode
 from beta_factory.runtime.clock import LiveClock
+from beta_factory.runtime.encoded import EncodedUpdates
 from beta_factory.runtime.framing import FrameReader, frame
 from beta_factory.runtime.groups import ReturnGroup, decode_pieces
-from beta_factory.runtime.subscriber import EncodedUpdates
 from beta_factory.runtime.system import System
 
 from .harness import check

@@ -1,6 +1,7 @@
 """What the sidecar publishes: betas, each with its uncertainty and its status."""
 
 import enum
+from typing import Final
 
 import msgspec
 
@@ -43,8 +44,12 @@ class Reason(enum.IntEnum):
     REMOVED_BY_OPERATOR = 9
 
 
+BETA_TAG: Final = "U"
+"""What the array of a `BetaUpdated` begins with; its fields follow in order."""
+
+
 class BetaUpdated(
-    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="U", gc=False
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=BETA_TAG, gc=False
 ):
     """One symbol's beta to one factor, after a pair completed or a status changed.
 

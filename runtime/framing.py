@@ -7,6 +7,7 @@ a header comes out all the same: first the payloads are taken, then `check` is c
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from ..messages import FrameTooLargeError
@@ -27,6 +28,16 @@ _unpack_length: Final = struct.Struct(">I").unpack_from
 def frame(payload: bytes) -> bytes:
     """Return the payload with its length in front."""
     return _pack_length(len(payload)) + payload
+
+
+def frames(payloads: Sequence[bytes]) -> bytes:
+    """Return many payloads, each with its length in front."""
+    if len(payloads) == 1:
+        return frame(payloads[0])
+    parts = [b""] * (2 * len(payloads))
+    parts[::2] = map(_pack_length, map(len, payloads))
+    parts[1::2] = payloads
+    return b"".join(parts)
 
 
 class FrameReader:

@@ -17,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVarTuple, cast
 
 from msgspec import structs
 
@@ -39,21 +39,25 @@ from ..messages import (
     Role,
     SlowSubscriberError,
     Subscribe,
+    Unsubscribe,
     WireVersionError,
     decode_payload,
 )
 from ..messages.fields import MAX_TEXT_LENGTH
+from .encoded import EncodedUpdates
 from .framing import FrameReader
 from .groups import NUMBERED_TYPES, Piece, Taken, decode_pieces, n_within, ungrouped
 from .requests import EndedError, Requests
 from .sequences import last_seq, untaken
-from .subscriber import EncodedUpdates, Subscriber
+from .subscriber import Subscriber
 from .tls import common_name
 
 if TYPE_CHECKING:
     from .server import Server
 
 logger = logging.getLogger(__name__)
+
+Given = TypeVarTuple("Given")
 
 MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
@@ -134,7 +138,7 @@ class Connection(asyncio.Protocol):
         if self._is_over or self._end_later is not None or self._server.is_stopping:
             return  # read only so that the peer gets to our last word
         take = self._take_data if self._hello else self._take_greeting
-        self._finish_turn(self._end_of(lambda: take(data)))
+        self._finish_turn(self._end_of(take, data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the peer."""
@@ -279,10 +283,12 @@ class Connection(asyncio.Protocol):
             # What stands before a malformed frame is as good as ever.
             self._take_all(messages)
 
-    def _end_of(self, step: Callable[[], None]) -> EndedError | None:
+    def _end_of(
+        self, step: Callable[[*Given], None], *given: *Given
+    ) -> EndedError | None:
         # How this connection ends with a step on its own input, if it does.
         try:
-            step()
+            step(*given)
         except EndedError as end:
             return end
         except FrameTooLargeError as error:
@@ -337,7 +343,8 @@ class Connection(asyncio.Protocol):
                 first = position
                 position = self._system.take_all(messages, self._tables, first)
                 if position > first:
-                    self._took(messages[first:position])
+                    is_all = not first and position == len(messages)
+                    self._took(messages if is_all else messages[first:position])
                     continue
             message = cast("Message", messages[position])  # only a feed has groups
             if self._must_wait(message):
@@ -400,7 +407,7 @@ class Connection(asyncio.Protocol):
         if self._server.is_stopping:
             return  # it was not acknowledged, and is sent again to the next run
         messages, self._held = list(self._held), deque()
-        end = self._end_of(lambda: self._take_all(messages))
+        end = self._end_of(self._take_all, messages)
         if len(self._held) == len(messages):
             return
         if not self._held:
@@ -410,8 +417,12 @@ class Connection(asyncio.Protocol):
         self._loop.call_soon(self._finish_turn, end)
 
     def _take_request(self, message: Message) -> None:
-        if self._requests is not None and self._is_open:
-            self._requests.take(message)
+        if self._requests is None or self._subscriber is None or not self._is_open:
+            return
+        self._requests.take(message)
+        if isinstance(message, Subscribe | Unsubscribe):
+            is_subscribed = self._subscriber.is_subscribed
+            self._server.subscribed(self, is_subscribed=is_subscribed)
 
     def _greet(self, message: Message) -> None:
         if type(message) is not Hello:

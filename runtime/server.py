@@ -8,18 +8,18 @@ the others get the turn.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from ..actors import BetaColumns, BetaRows
 from ..messages import Heartbeat, RejectReason
 from .access import ANYBODY, Access
+from .encoded import EncodedUpdates
 from .framing import DEFAULT_MAX_FRAME_BYTES
 from .journal import Journal
 from .operations import Operations
 from .peer import Connection
 from .sequences import Sequences
-from .subscriber import EncodedUpdates
 from .system import System
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,11 @@ class Server:
         self.goodbye: str | None = None
         """Why no more will come; ``None`` while the sidecar serves."""
         self._ungreeted: dict[Connection, None] = {}  # oldest first
+        self._subscribed: dict[Connection, None] = {}
+        self._table_of = {
+            publisher.factor: table
+            for table, publisher in enumerate(system.factory.publishers)
+        }
         self._left = asyncio.Event()
         self._n_conflated_left = 0
         self.n_accepted = 0
@@ -134,9 +139,17 @@ class Server:
         """Count a connection among those that may stay."""
         self._ungreeted.pop(connection, None)
 
+    def subscribed(self, connection: Connection, *, is_subscribed: bool) -> None:
+        """Hand turns to a connection that has a subscription, and to no other."""
+        if is_subscribed:
+            self._subscribed[connection] = None
+        else:
+            self._subscribed.pop(connection, None)
+
     def forget(self, connection: Connection) -> None:
         """Drop a connection that has ended."""
         self._ungreeted.pop(connection, None)
+        self._subscribed.pop(connection, None)
         if connection in self.connections:
             self.connections.remove(connection)
             self._n_conflated_left += connection.n_conflated
@@ -146,19 +159,19 @@ class Server:
 
     def publish(self, turn: list[BetaColumns | BetaRows]) -> None:
         """Queue a turn's updates for every subscriber, and write each outbox once."""
-        factors = [publisher.factor for publisher in self.system.factory.publishers]
-        encoded = [EncodedUpdates(u, factors.index(u.factor)) for u in turn]
-        self._each(lambda connection: connection.publish(encoded))
+        table_of = self._table_of
+        encoded = [EncodedUpdates(u, table_of[u.factor]) for u in turn]
+        _each(self._subscribed, lambda connection: connection.publish(encoded))
 
     def heartbeat(self, now_ns: int) -> None:
         """Send every peer a sign of life."""
         message = Heartbeat(ts_init=now_ns)
-        self._each(lambda connection: connection.heartbeat(message))
+        _each(self.connections, lambda connection: connection.heartbeat(message))
 
     def stop_reading(self) -> None:
         """Take nothing more, while what was taken becomes durable."""
         self.is_stopping = True
-        self._each(lambda connection: connection.stop_reading())
+        _each(self.connections, lambda connection: connection.stop_reading())
 
     def say_goodbye(self, reason: str) -> None:
         """Tell every peer that no more will come, and close once it has been sent.
@@ -166,13 +179,16 @@ class Server:
         A peer that was accepted and connects only now is told first thing.
         """
         self.goodbye = reason
-        self._each(lambda connection: connection.say_goodbye(reason))
+        _each(self.connections, lambda connection: connection.say_goodbye(reason))
 
-    def _each(self, act: Callable[[Connection], None]) -> None:
-        for connection in tuple(self.connections):
-            try:
-                act(connection)
-            except Exception:
-                # A fault of ours with one peer must not cost the next one its turn.
-                logger.exception("connection.failed peer=%s", connection.name)
-                connection.abort()
+
+def _each(
+    connections: Collection[Connection], act: Callable[[Connection], None]
+) -> None:
+    for connection in tuple(connections):
+        try:
+            act(connection)
+        except Exception:
+            # A fault of ours with one peer must not cost the next one its turn.
+            logger.exception("connection.failed peer=%s", connection.name)
+            connection.abort()

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..actors import BetaColumns, BetaRows
 from ..actors.publisher import BetaPublisher
 from ..messages import (
     Encoding,
@@ -34,68 +33,9 @@ from ..messages import (
     SymbolsDeclared,
     encode,
 )
+from .encoded import EncodedUpdates
 from .framing import frame
 from .selection import Mask, select
-
-
-class EncodedUpdates:
-    """One turn's updates of one factor and their encodings, each made at most once.
-
-    Parameters
-    ----------
-    updates
-        What was computed.
-    table
-        Number of the symbol table of its factor, the same on every connection.
-    """
-
-    def __init__(self, updates: BetaColumns | BetaRows, table: int) -> None:
-        self.table = table
-        self._updates = updates
-        self._frames: list[bytes] | None = None
-        self._columns: BetaColumns | None = None
-        self._whole: dict[Encoding, bytes] = {}
-
-    def encoded(self, encoding: Encoding, mask: Mask) -> bytes:
-        """Return the frames for a subscriber of the masked symbols."""
-        updates = self._updates
-        wanted: Sequence[int]
-        if isinstance(updates, BetaRows):
-            wanted = [i for i, u in enumerate(updates.updates) if mask[u.row]]
-        elif mask[updates.rows].all():
-            wanted = range(len(updates))
-        else:
-            wanted = np.flatnonzero(mask[updates.rows]).tolist()
-        if len(wanted) == len(updates):
-            whole = self._whole.get(encoding)
-            if whole is None:
-                whole = self._encode(encoding)
-                self._whole[encoding] = whole
-            return whole
-        if not len(wanted):
-            return b""
-        if encoding is Encoding.ROWS:
-            frames = self._row_frames()
-            return b"".join([frames[i] for i in wanted])
-        return frame(encode(self._as_columns().select(mask).as_columns(self.table)))
-
-    def _encode(self, encoding: Encoding) -> bytes:
-        if encoding is Encoding.ROWS:
-            return b"".join(self._row_frames())
-        return frame(encode(self._as_columns().as_columns(self.table)))
-
-    def _as_columns(self) -> BetaColumns:
-        if self._columns is None:
-            updates = self._updates
-            self._columns = (
-                updates.to_columns() if isinstance(updates, BetaRows) else updates
-            )
-        return self._columns
-
-    def _row_frames(self) -> list[bytes]:
-        if self._frames is None:
-            self._frames = [frame(encode(row)) for row in self._updates.as_rows()]
-        return self._frames
 
 
 class Subscriber:
@@ -133,6 +73,7 @@ class Subscriber:
         self._parts: list[bytes] = []
         self._subscriptions: dict[int, Subscribe] = {}
         self._masks: dict[Encoding, list[Mask]] = {}
+        self._wanted: list[tuple[Encoding, list[Mask | None]]] = []  # None = all rows
         self._declared = False
         self._is_paused = False
         self._seen: list[tuple[int, NDArray[np.int64]]] = []
@@ -142,6 +83,11 @@ class Subscriber:
     def is_slow(self) -> bool:
         """Whether the outbox is above its high-water mark."""
         return self._is_paused
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether it has any subscription."""
+        return bool(self._subscriptions)
 
     @property
     def overflow(self) -> Overflow:
@@ -191,9 +137,8 @@ class Subscriber:
             )
         )
         for table, columns in snapshot:
-            everything = np.ones(len(columns.symbols), dtype=np.bool_)
             encoded = EncodedUpdates(columns, table)
-            self._parts.append(encoded.encoded(request.encoding, everything))
+            self._parts.append(encoded.encoded(request.encoding, None))
         self._subscriptions[request.subscription] = request
         if is_new:
             self._add(request.encoding, masks)
@@ -209,7 +154,7 @@ class Subscriber:
         """Queue what of this turn was subscribed to."""
         if self._is_paused:
             return
-        for encoding, masks in self._masks.items():
+        for encoding, masks in self._wanted:
             for encoded in turn:
                 part = encoded.encoded(encoding, masks[encoded.table])
                 if part:
@@ -265,9 +210,14 @@ class Subscriber:
         if united is not None:
             masks = [a | b for a, b in zip(united, masks, strict=True)]
         self._masks[encoding] = masks
+        self._wanted = [
+            (each, [None if mask.all() else mask for mask in masks])
+            for each, masks in self._masks.items()
+        ]
 
     def _unite(self) -> None:
         self._masks = {}
+        self._wanted = []
         for request in self._subscriptions.values():
             masks = [select(request.pattern, each) for each in self._publishers]
             self._add(request.encoding, masks)

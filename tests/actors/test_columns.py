@@ -61,6 +61,7 @@ def beta_columns(draw: st.DrawFn, *, min_rows: int = 0) -> BetaColumns:
         ts_init=rng.integers(0, 2**62, 1 if shared_init else k),
         seq=int(rng.integers(0, 2**40)) + np.cumsum(steps),
         conflated=draw(st.none() | st.just(rng.integers(0, 9, k).astype(np.int32))),
+        n_eff=draw(st.none() | st.just(np.where(rng.random(k) < 0.3, nan, 30.5))),
     )
 
 
@@ -111,6 +112,15 @@ class TestRoundTrip:
         assert len(selected) == len(expected)
         if expected:
             assert wire(through_the_wire(selected, table)) == wire(expected)
+
+    @examples(200)
+    @given(beta_columns())
+    def test_rows_made_without_messages_have_the_same_bytes(
+        self, columns: BetaColumns
+    ) -> None:
+        assert [encode(array) for array in columns.as_arrays()] == [
+            encode(row) for row in columns.as_rows()
+        ]
 
     @examples(30)
     @given(beta_columns())

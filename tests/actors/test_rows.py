@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from beta_factory.actors.publisher import BetaPublisher
 from beta_factory.actors.rows import BetaRow, BetaRows, Statistics
-from beta_factory.messages import BetaUpdated, Reason, Status
+from beta_factory.messages import BetaUpdated, Reason, Status, encode
 from strategies import (
     GATHERED,
     MIXED,
@@ -67,6 +67,16 @@ def test_rows_and_their_columns_are_the_same_updates(updates: list[BetaRow]) -> 
     few.first_seq = 7
     assert len(few) == len(updates)
     assert wire(few.to_columns().as_rows()) == wire(few.as_rows())
+
+
+@examples(100)
+@given(rows)
+def test_rows_made_without_messages_have_the_same_bytes(updates: list[BetaRow]) -> None:
+    few = a_few(updates)
+    few.first_seq = 7
+    assert [encode(array) for array in few.as_arrays()] == [
+        encode(row) for row in few.as_rows()
+    ]
 
 
 @examples(60)

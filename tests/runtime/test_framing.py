@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from beta_factory.messages import FrameTooLargeError, MalformedMessageError
 from beta_factory.runtime import framing
-from beta_factory.runtime.framing import HEADER_BYTES, FrameReader, frame
+from beta_factory.runtime.framing import HEADER_BYTES, FrameReader, frame, frames
 from strategies import examples
 from testkit import length
 
@@ -37,6 +37,12 @@ def test_any_cuts_of_any_payloads_give_the_payloads_back(
     found = [p for piece in pieces(stream, cuts) for p in reader.feed(piece)]
     assert found == payloads
     assert reader.n_held == 0
+
+
+@given(payload_lists)
+@examples(100)
+def test_many_frames_are_each_frame_in_turn(payloads: list[bytes]) -> None:
+    assert frames(payloads) == b"".join(map(frame, payloads))
 
 
 @given(payload_lists)

@@ -25,8 +25,9 @@ from beta_factory.messages import (
     SymbolsDeclared,
     encode,
 )
-from beta_factory.runtime import subscriber as subscriber_module
-from beta_factory.runtime.subscriber import EncodedUpdates, Subscriber
+from beta_factory.runtime import encoded as encoded_module
+from beta_factory.runtime.encoded import EncodedUpdates
+from beta_factory.runtime.subscriber import Subscriber
 from strategies import examples, wide_universe
 from testkit import SMALL, SYMBOLS, FakeTransport, bars_of, rows_in
 
@@ -185,7 +186,7 @@ class TestPublishing:
     ) -> None:
         n_encoded: Counter[type] = Counter()
 
-        def counting(message: Message) -> bytes:
+        def counting(message: object) -> bytes:
             n_encoded[type(message)] += 1
             return encode(message)
 
@@ -195,11 +196,11 @@ class TestPublishing:
             subscriber, transport = desk.join()
             ask(subscriber, encoding=encoding)
             transports.append(transport)
-        monkeypatch.setattr(subscriber_module, "encode", counting)
+        monkeypatch.setattr(encoded_module, "encode", counting)
         desk.bar()
         n_rows = len(symbols)
         assert n_encoded == (
-            {BetaUpdated: n_rows} if encoding is Encoding.ROWS else {BetasUpdated: 1}
+            {tuple: n_rows} if encoding is Encoding.ROWS else {BetasUpdated: 1}
         )
         writes = [transport.writes[-1] for transport in transports]
         assert all(data is writes[0] for data in writes)
@@ -213,7 +214,7 @@ class TestPublishing:
         part, transport = desk.join()
         ask(part, f"beta.market.{WIDE[7]}")
         desk.bar()
-        monkeypatch.delattr(subscriber_module, "encode")
+        monkeypatch.delattr(encoded_module, "encode")
         mask = desk.factory.publishers[0].seq == 8
         assert desk.last[0].encoded(Encoding.ROWS, mask) == transport.writes[-1]
 
