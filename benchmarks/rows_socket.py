@@ -261,7 +261,10 @@ def _feed(
     # Sends a bar, whole or in ten parts, whenever it is due; never waits for an answer.
     n = len(symbols)
     rng = np.random.default_rng(3)
-    pool = rng.normal(size=(64, n)) * 1e-3
+    # As in the other rows, assets follow the market: betas of nothing, and of an asset
+    # that is its own benchmark, are computed from their very pairs.
+    market = rng.normal(size=64) * 1e-3
+    pool = 1.2 * market[:, None] + rng.normal(size=(64, n)) * 1e-3
     n_parts = 10 if form == "singles" else 1
     n_bars = int(rate * seconds / n)
     step_ns = 1e9 * n / rate / n_parts
@@ -279,7 +282,8 @@ def _feed(
             ts_init = due - epoch
             parts: list[bytes] = []
             if not part:
-                parts.append(_benchmark(bar + 1, float(values[0]), ts_init))
+                benchmark_return = float(market[bar % len(market)])
+                parts.append(_benchmark(bar + 1, benchmark_return, ts_init))
             if form == "singles":
                 rows = slice(part * n // n_parts, (part + 1) * n // n_parts)
                 pairs = zip(symbols[rows], values[rows].tolist(), strict=True)

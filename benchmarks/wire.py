@@ -44,6 +44,7 @@ class Wire:
         self.socket.connect(path)
         self.n_conflated = 0
         self._frames = FrameReader()
+        self._read = memoryview(bytearray(1 << 20))
         self.send(Hello(name=name, role=role))
         self.until(Hello)
 
@@ -83,10 +84,11 @@ class Wire:
         ConnectionError
             When the sidecar has closed.
         """
-        data = self.socket.recv(1 << 20)
-        if not data:
+        # Into memory that is there: a megabyte for each read would be mapped anew.
+        n_bytes = self.socket.recv_into(self._read)
+        if not n_bytes:
             raise ConnectionError("the sidecar closed the connection")
-        return self._frames.feed(data)
+        return self._frames.feed(bytes(self._read[:n_bytes]))
 
     def messages(self) -> list[Message]:
         """Return the messages of one read."""

@@ -14,8 +14,10 @@ between, so the update of a return leaves in the turn in which the return came.
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVarTuple, cast
 
@@ -116,6 +118,7 @@ class Connection(asyncio.Protocol):
         # uvloop's transports have its methods but not its type
         stream = cast("asyncio.Transport", transport)
         self._transport = stream
+        _widen(stream, self._server.outbox_high_water_bytes)
         self._subscriber = Subscriber(
             "anonymous",
             stream,
@@ -549,3 +552,15 @@ class Connection(asyncio.Protocol):
 
     def _abort_later(self, transport: asyncio.Transport, timeout_s: float) -> None:
         self._abort_timer = self._loop.call_later(timeout_s, transport.abort)
+
+
+def _widen(transport: asyncio.Transport, n_bytes: int) -> None:
+    # A turn that does not fit what the system holds for a socket (200 KB by default,
+    # a bar of 3,000 symbols) leaves in pieces, and between two of them its reader has
+    # to run and we to be woken. The system may allow less than is asked for.
+    peer: socket.socket | None = transport.get_extra_info("socket")
+    if peer is None:
+        return
+    with suppress(OSError):
+        if peer.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < n_bytes:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, n_bytes)

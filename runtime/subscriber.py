@@ -164,7 +164,10 @@ class Subscriber:
         """Write what this turn queued, in one write."""
         if self._parts:
             parts, self._parts = self._parts, []
-            self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            else:
+                self._transport.writelines(parts)  # not joined: they may be long
 
     def pause(self) -> None:
         """Note that the outbox passed its high-water mark.

@@ -22,7 +22,7 @@ import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
 from pathlib import Path
@@ -236,6 +236,9 @@ class _Transport:
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.written.extend(parts)
 
     def is_closing(self) -> bool:
         return self.is_closed

@@ -600,6 +600,22 @@ async def test_after_unsubscribing_nothing_more_comes(socket_path: Path) -> None
 # Slow readers
 
 
+@over_sockets
+async def test_the_system_holds_as_much_for_a_peer_as_its_outbox_may(
+    socket_path: Path,
+) -> None:
+    option = socket.SOL_SOCKET, socket.SO_SNDBUF
+    async with sidecar(socket_path) as running:
+        await running.connect()
+        (connection,) = running.server.connections
+        assert connection._transport is not None
+        held = connection._transport.get_extra_info("socket").getsockopt(*option)
+        by_itself, asked = socket.socketpair()
+        with by_itself, asked:
+            asked.setsockopt(*option, running.server.outbox_high_water_bytes)
+            assert held == asked.getsockopt(*option) > by_itself.getsockopt(*option)
+
+
 async def fill(running: Sidecar, feed: Feed, *, slow: int, first: int = 1) -> int:
     """Feed bars until that many subscribers are slow; return the next bar."""
     bar = first

@@ -392,6 +392,9 @@ class FakeTransport:
                 self._is_paused = True
                 self.on_pause()
 
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
+
     def is_closing(self) -> bool:
         return self.is_closed
 
