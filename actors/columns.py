@@ -8,23 +8,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from math import isnan
-from typing import Any, cast
+from struct import error as StructError  # noqa: N812 - it is a class
+from struct import unpack
+from typing import Any, Final, cast
 
 import numpy as np
+from msgspec import ValidationError
 from numpy.typing import NDArray
 
 from ..messages import (
     BetasUpdated,
     BetaUpdated,
     MalformedMessageError,
-    Reason,
-    Status,
 )
-from ..messages.betas import BETA_TAG
+from ..messages.betas import BETA_TAG, updates_of
 
 Rows = NDArray[np.intp]
-_STATUS = tuple(Status)
-_REASON = tuple(Reason)
+
+FEW_ROWS = 16
+"""Up to so many rows, what arrays of them cost to make is more than they save."""
+
+TIMESTAMP_BYTES: Final = 8
 
 
 def _number(value: float) -> float | None:
@@ -89,70 +93,7 @@ class BetaColumns:
 
     def as_rows(self) -> list[BetaUpdated]:
         """Return one message per row, in order."""
-        k = len(self.rows)
-        factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
-        rows: list[int] = self.rows.tolist()
-        codes: list[int] = self.status.tolist()
-        statuses = [_STATUS[code] for code in codes]
-        codes = self.reason.tolist()
-        reasons = [_REASON[code] for code in codes]
-        ts_event = self.ts_event
-        conflated = [0] * k if self.conflated is None else self.conflated.tolist()
-        n_eff: list[float | None] = [None] * k
-        if self.n_eff is not None:
-            n_eff = [_number(value) for value in self.n_eff.tolist()]
-        numbers: list[list[float | None]] = self.numbers.T.tolist()
-        for column in np.flatnonzero(np.isnan(self.numbers).any(axis=0)).tolist():
-            numbers[column] = [_number(value) for value in self.numbers[:, column]]
-        return [
-            BetaUpdated(
-                factor=factor,
-                symbol=symbol,
-                benchmark=benchmark,
-                ts_event=ts_event,
-                beta=beta,
-                alpha=alpha,
-                std_error=std_error,
-                t_stat=t_stat,
-                r_squared=r_squared,
-                residual_std=residual_std,
-                n_obs=n_obs,
-                window_start=window_start,
-                status=status,
-                reason=reason,
-                revision=revision,
-                seq=seq,
-                ts_init=ts_init,
-                conflated=folded,
-                n_eff=effective,
-            )
-            for (
-                symbol,
-                (beta, alpha, std_error, t_stat, r_squared, residual_std),
-                n_obs,
-                window_start,
-                status,
-                reason,
-                revision,
-                seq,
-                ts_init,
-                folded,
-                effective,
-            ) in zip(
-                [symbols[row] for row in rows],
-                numbers,
-                self.n_obs.tolist(),
-                _spread(self.window_start, k),
-                statuses,
-                reasons,
-                self.revision.tolist(),
-                self.seq.tolist(),
-                _spread(self.ts_init, k),
-                conflated,
-                n_eff,
-                strict=True,
-            )
-        ]
+        return updates_of(list(self.as_arrays()))
 
     def as_arrays(self) -> Iterator[tuple[object, ...]]:
         """Return what the messages of `as_rows` are on the wire, in order.
@@ -170,10 +111,10 @@ class BetaColumns:
         n_eff = None if self.n_eff is None else self.n_eff.tolist()
         return zip(
             repeat(BETA_TAG, k),
-            repeat(self.factor),
+            repeat(self.factor, k),
             [symbols[row] for row in rows],
-            repeat(self.benchmark),
-            repeat(self.ts_event),
+            repeat(self.benchmark, k),
+            repeat(self.ts_event, k),
             *numbers,
             self.n_obs.tolist(),
             _spread(self.window_start, k),
@@ -182,9 +123,9 @@ class BetaColumns:
             self.revision.tolist(),
             self.seq.tolist(),
             _spread(self.ts_init, k),
-            repeat(0) if self.conflated is None else self.conflated.tolist(),
-            repeat(None) if n_eff is None else [_number(value) for value in n_eff],
-            strict=False,  # what is the same for all of them has no end
+            repeat(0, k) if self.conflated is None else self.conflated.tolist(),
+            repeat(None, k) if n_eff is None else [_number(value) for value in n_eff],
+            strict=True,
         )
 
     def as_columns(self, table: int | None = None) -> BetasUpdated:
@@ -270,11 +211,60 @@ def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated
         When the columns are not all of one length, a row is outside the table, or a
         column holds what no row could say.
     """
+    n_rows = len(message.rows) // 4 or len(symbols)
     try:
+        if n_rows <= FEW_ROWS:
+            return _few_rows_of(message, symbols, n_rows)
         return _columns_of(message, symbols).as_rows()
-    except (ValueError, IndexError) as error:
-        n_rows = len(message.rows) // 4 or len(symbols)
+    except (ValueError, IndexError, ValidationError, StructError) as error:
         raise MalformedMessageError(f"columns of {n_rows} rows: {error}") from error
+
+
+def _few_rows_of(
+    message: BetasUpdated, symbols: tuple[str, ...], k: int
+) -> list[BetaUpdated]:
+    # What `_columns_of` and `as_rows` do, without arrays.
+    ints, longs = f"<{k}i", f"<{k}q"
+    rows = unpack(ints, message.rows) if message.rows else range(k)
+    seqs: Sequence[int] = range(message.seq - k + 1, message.seq + 1)
+    if message.seqs:
+        seqs = unpack(longs, message.seqs)
+    if k and (min(rows) < 0 or min(seqs) < 1):
+        msg = "positions start at 0, sequence numbers at 1"
+        raise ValueError(msg)
+
+    def numbers_of(column: bytes) -> list[float | None]:
+        return [_number(value) for value in unpack(f"<{k}d", column)]
+
+    def stamps_of(column: bytes) -> Sequence[int]:
+        if len(column) == TIMESTAMP_BYTES:
+            column *= k
+        return unpack(longs, column)
+
+    arrays = zip(
+        repeat(BETA_TAG, k),
+        repeat(message.factor, k),
+        [symbols[row] for row in rows],
+        repeat(message.benchmark, k),
+        repeat(message.ts_event, k),
+        numbers_of(message.beta),
+        numbers_of(message.alpha),
+        numbers_of(message.std_error),
+        numbers_of(message.t_stat),
+        numbers_of(message.r_squared),
+        numbers_of(message.residual_std),
+        unpack(ints, message.n_obs),
+        stamps_of(message.window_start),
+        unpack(f"{k}B", message.status),
+        unpack(f"{k}B", message.reason),
+        unpack(ints, message.revision),
+        seqs,
+        stamps_of(message.ts_init),
+        unpack(ints, message.conflated) if message.conflated else repeat(0, k),
+        numbers_of(message.n_eff) if message.n_eff else repeat(None, k),
+        strict=True,
+    )
+    return updates_of(list(arrays))
 
 
 def _columns_of(message: BetasUpdated, symbols: tuple[str, ...]) -> BetaColumns:

@@ -8,15 +8,13 @@ asks for columns.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan
+from struct import pack
 
 import numpy as np
 
-from ..messages import BetaUpdated, Reason, Status
-from ..messages.betas import BETA_TAG
+from ..messages import BetasUpdated, BetaUpdated
+from ..messages.betas import BETA_TAG, updates_of
 from .columns import BetaColumns
-
-_STATUS = tuple(Status)
-_REASON = tuple(Reason)
 
 Statistics = tuple[float, float, float, float, float, float]
 """beta, alpha, std_error, t_stat, r_squared, residual_std; NaN = undefined."""
@@ -57,36 +55,7 @@ class BetaRows:
         """Return one message per update, in order; made once, when published."""
         if self._messages is not None:
             return self._messages
-        factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
-        ts_event = self.ts_event
-        seq = self.first_seq - 1
-        messages: list[BetaUpdated] = []
-        for update in self.updates:
-            seq += 1
-            beta, alpha, std_error, t_stat, r_squared, residual_std = [
-                None if isnan(number) else number for number in update.numbers
-            ]
-            messages.append(
-                BetaUpdated(
-                    factor=factor,
-                    symbol=symbols[update.row],
-                    benchmark=benchmark,
-                    ts_event=ts_event,
-                    beta=beta,
-                    alpha=alpha,
-                    std_error=std_error,
-                    t_stat=t_stat,
-                    r_squared=r_squared,
-                    residual_std=residual_std,
-                    n_obs=update.n_obs,
-                    window_start=update.window_start,
-                    status=_STATUS[update.status],
-                    reason=_REASON[update.reason],
-                    revision=update.revision,
-                    seq=seq,
-                    ts_init=update.ts_init,
-                )
-            )
+        messages = updates_of(list(self.as_arrays()))
         if self.first_seq:
             self._messages = messages
         return messages
@@ -122,6 +91,44 @@ class BetaRows:
                 0,
                 None,
             )
+
+    def as_columns(self, table: int) -> BetasUpdated:
+        """Return one message for all of them, as `BetaColumns.as_columns` does.
+
+        Parameters
+        ----------
+        table
+            Number of a declared table that lists ``self.symbols``.
+        """
+        updates = self.updates
+        k = len(updates)
+        doubles, longs, ints, octets = f"<{k}d", f"<{k}q", f"<{k}i", f"{k}B"
+        rows = [update.row for update in updates]
+        is_whole = k == len(self.symbols) and rows == list(range(k))
+        beta, alpha, std_error, t_stat, r_squared, residual_std = zip(
+            *[update.numbers for update in updates], strict=True
+        )
+        return BetasUpdated(
+            factor=self.factor,
+            benchmark=self.benchmark,
+            ts_event=self.ts_event,
+            symbols=table,
+            rows=b"" if is_whole else pack(ints, *rows),
+            beta=pack(doubles, *beta),
+            alpha=pack(doubles, *alpha),
+            std_error=pack(doubles, *std_error),
+            t_stat=pack(doubles, *t_stat),
+            r_squared=pack(doubles, *r_squared),
+            residual_std=pack(doubles, *residual_std),
+            n_obs=pack(ints, *[update.n_obs for update in updates]),
+            window_start=pack(longs, *[update.window_start for update in updates]),
+            status=pack(octets, *[update.status for update in updates]),
+            reason=pack(octets, *[update.reason for update in updates]),
+            revision=pack(ints, *[update.revision for update in updates]),
+            seq=self.first_seq + k - 1,
+            seqs=b"",
+            ts_init=pack(longs, *[update.ts_init for update in updates]),
+        )
 
     def to_columns(self) -> BetaColumns:
         """Return the same updates as columns."""

@@ -45,7 +45,6 @@ class Pipeline:
         self.on_turn: Callable[[list[BetaColumns | BetaRows]], object] | None = None
         """Also given each turn's updates."""
         self._encoding = encoding
-        self._everything = np.ones(n_symbols, dtype=np.bool_)
         self._reader = FrameReader()
         self._tables = SymbolTables(self.factory.row_of)
         self.system = System(
@@ -90,7 +89,7 @@ class Pipeline:
     def _publish(self, turn: list[BetaColumns | BetaRows]) -> None:
         for updates in turn:
             encoded = EncodedUpdates(updates, 0)
-            self.n_bytes += len(encoded.encoded(self._encoding, self._everything))
+            self.n_bytes += len(encoded.encoded(self._encoding, None))
         if self.on_turn is not None:
             self.on_turn(turn)
 

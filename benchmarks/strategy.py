@@ -98,7 +98,7 @@ def main() -> None:
         if started:
             open_loop(wire, int(started[0]))
         else:
-            wire.socket.settimeout(None)
+            wire.patience(0)
             whole_bars(wire, int(n_symbols))
 
 

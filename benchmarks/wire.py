@@ -6,6 +6,7 @@ peers are as thin as they can be.
 
 import select
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ class Wire:
 
     def __init__(self, path: str, name: str, role: Role) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE_S)
+        self.patience(PATIENCE_S)
         self.socket.connect(path)
         self.n_conflated = 0
         self._frames = FrameReader()
@@ -53,6 +54,13 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+    def patience(self, seconds: float) -> None:
+        """Wait for the sidecar so long and no longer; 0 = as long as it takes."""
+        # By the system: Python's own time limit costs a call to poll before each other.
+        limit = struct.pack("ll", int(seconds), 0)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def send(self, *messages: Message) -> None:
         """Send messages, a frame each."""

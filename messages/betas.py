@@ -93,6 +93,28 @@ class BetaUpdated(
     ``n_obs``."""
 
 
+def updates_of(arrays: list[tuple[object, ...]]) -> list[BetaUpdated]:
+    """Return the messages that have these arrays on the wire.
+
+    Parameters
+    ----------
+    arrays
+        Each `BETA_TAG` and the fields of a `BetaUpdated`, in their order.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        When one of them is no such message.
+    """
+    if len(arrays) > _FEW:
+        return msgspec.convert(arrays, list[BetaUpdated])
+    return [msgspec.convert(array, BetaUpdated) for array in arrays]
+
+
+_FEW: Final = 8
+"""Up to so many, one by one is faster: a list's type has to be looked into first."""
+
+
 class BetasUpdated(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="V", gc=False
 ):

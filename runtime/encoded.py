@@ -75,8 +75,7 @@ class EncodedUpdates:
                 self._frames = frames(self._row_payloads())
             return self._frames
         if not self._frame:
-            columns = self._as_columns().as_columns(self.table)
-            self._frame = frame(encode(columns))
+            self._frame = frame(encode(self._updates.as_columns(self.table)))
         return self._frame
 
     def _as_columns(self) -> BetaColumns:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beta_factory.actors.columns import BetaColumns, rows_of
+from beta_factory.actors import columns as columns_module
+from beta_factory.actors.columns import BetaColumns
 from beta_factory.messages import (
     BetasUpdated,
     BetaUpdated,
@@ -63,6 +64,25 @@ def beta_columns(draw: st.DrawFn, *, min_rows: int = 0) -> BetaColumns:
         conflated=draw(st.none() | st.just(rng.integers(0, 9, k).astype(np.int32))),
         n_eff=draw(st.none() | st.just(np.where(rng.random(k) < 0.3, nan, 30.5))),
     )
+
+
+def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:
+    """Return the rows of a message, the same with arrays and without."""
+    outcomes: list[list[BetaUpdated] | MalformedMessageError] = []
+    for few in (0, len(NAMES)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(columns_module, "FEW_ROWS", few)
+            try:
+                outcomes.append(columns_module.rows_of(message, symbols))
+            except MalformedMessageError as error:
+                outcomes.append(error)
+    many, few_rows = outcomes
+    if isinstance(many, MalformedMessageError):
+        assert isinstance(few_rows, MalformedMessageError)
+        raise many
+    assert not isinstance(few_rows, MalformedMessageError)
+    assert wire(few_rows) == wire(many)
+    return many
 
 
 def sent(columns: BetaColumns, table: int | None = None) -> BetasUpdated:

@@ -79,6 +79,16 @@ def test_rows_made_without_messages_have_the_same_bytes(updates: list[BetaRow]) 
     ]
 
 
+@examples(100)
+@given(rows)
+def test_columns_made_without_arrays_have_the_same_bytes(
+    updates: list[BetaRow],
+) -> None:
+    few = a_few(updates)
+    few.first_seq = 7
+    assert encode(few.as_columns(3)) == encode(few.to_columns().as_columns(3))
+
+
 @examples(60)
 @given(st.lists(rows, max_size=5))
 def test_a_publisher_takes_rows_for_what_columns_of_them_would_be(
