@@ -608,8 +608,9 @@ async def test_the_system_holds_as_much_for_a_peer_as_its_outbox_may(
     async with sidecar(socket_path) as running:
         await running.connect()
         (connection,) = running.server.connections
-        assert connection._transport is not None
-        held = connection._transport.get_extra_info("socket").getsockopt(*option)
+        transport = connection._transport  # pyright: ignore[reportPrivateUsage]
+        assert transport is not None
+        held = transport.get_extra_info("socket").getsockopt(*option)
         by_itself, asked = socket.socketpair()
         with by_itself, asked:
             asked.setsockopt(*option, running.server.outbox_high_water_bytes)
