@@ -1,8 +1,7 @@
 """One turn's updates as bytes, for however many subscribers.
 
-Rule: what is sent to several is encoded once. Who takes all symbols of a factor costs
-nothing beyond the first of them; who takes some of its rows gets those of the frames
-that all share.
+Rule: what is sent to several is encoded once. Subscribers of the same symbols in the
+same form share their bytes, and rows are shared by whoever takes them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from ..actors import BetaColumns, BetaRows
 from ..messages import Encoding, encode
 from .framing import frame, frames
-from .selection import Mask
+from .selection import Mask, Selection
 
 
 class EncodedUpdates:
@@ -26,33 +25,46 @@ class EncodedUpdates:
         Number of the symbol table of its factor, the same on every connection.
     """
 
-    __slots__ = ("_columns", "_frame", "_frames", "_payloads", "_updates", "table")
+    __slots__ = ("_columns", "_frames", "_payloads", "_updates", "table")
 
     def __init__(self, updates: BetaColumns | BetaRows, table: int) -> None:
         self.table = table
         self._updates = updates
         self._columns: BetaColumns | None = None
         self._payloads: list[bytes] | None = None
-        self._frames = b""  # of all rows
-        self._frame = b""  # of all columns
+        self._frames: dict[tuple[Encoding, bytes], bytes] = {}  # b"" = all rows
 
-    def encoded(self, encoding: Encoding, mask: Mask | None) -> bytes:
+    def encoded(self, encoding: Encoding, selection: Selection | None) -> bytes:
         """Return the frames for a subscriber.
 
         Parameters
         ----------
         encoding
             What it asked for.
-        mask
-            The symbols it takes, shape (n_symbols,); ``None`` = all of them.
+        selection
+            The symbols it takes; ``None`` = all of them.
         """
-        if mask is None:
-            return self._whole(encoding)
-        wanted = self._wanted(mask)
-        if not wanted:
-            return b""
-        if len(wanted) == len(self._updates):
-            return self._whole(encoding)
+        key = encoding, b"" if selection is None else selection.key
+        data = self._frames.get(key)
+        if data is None:
+            data = self._frames[key] = self._encode(encoding, selection)
+        return data
+
+    def _encode(self, encoding: Encoding, selection: Selection | None) -> bytes:
+        if selection is not None:
+            wanted = self._wanted(selection.mask)
+            if not wanted:
+                return b""
+            if len(wanted) < len(self._updates):
+                return self._encode_part(encoding, selection.mask, wanted)
+            return self.encoded(encoding, None)
+        if encoding is Encoding.ROWS:
+            return frames(self._row_payloads())
+        return frame(encode(self._updates.as_columns(self.table)))
+
+    def _encode_part(
+        self, encoding: Encoding, mask: Mask, wanted: Sequence[int]
+    ) -> bytes:
         if encoding is Encoding.ROWS:
             payloads = self._row_payloads()
             return frames([payloads[i] for i in wanted])
@@ -68,15 +80,6 @@ class EncodedUpdates:
             return range(len(updates))
         wanted: list[int] = np.flatnonzero(taken).tolist()
         return wanted
-
-    def _whole(self, encoding: Encoding) -> bytes:
-        if encoding is Encoding.ROWS:
-            if not self._frames:
-                self._frames = frames(self._row_payloads())
-            return self._frames
-        if not self._frame:
-            self._frame = frame(encode(self._updates.as_columns(self.table)))
-        return self._frame
 
     def _as_columns(self) -> BetaColumns:
         if self._columns is None:

@@ -5,6 +5,9 @@ the pattern: a wildcard stands for a whole token, so a pattern selects all symbo
 factor, one of them, or none, and no topic has to be looked at.
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +15,21 @@ from ..actors.publisher import BetaPublisher
 from ..messages.topics import check_pattern, escape
 
 Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Some rows of a factor."""
+
+    mask: Mask
+    """Which ones, shape (n_symbols,)."""
+    key: bytes
+    """The same as bytes, to find what was made for another one of the same rows."""
+
+    @classmethod
+    def of(cls, mask: Mask) -> Self | None:
+        """Return the rows of a mask; ``None`` = all of them."""
+        return None if mask.all() else cls(mask, mask.tobytes())
 
 
 def select(pattern: str, publisher: BetaPublisher) -> Mask:

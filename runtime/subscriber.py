@@ -35,7 +35,7 @@ from ..messages import (
 )
 from .encoded import EncodedUpdates
 from .framing import frame
-from .selection import Mask, select
+from .selection import Mask, Selection, select
 
 
 class Subscriber:
@@ -73,7 +73,7 @@ class Subscriber:
         self._parts: list[bytes] = []
         self._subscriptions: dict[int, Subscribe] = {}
         self._masks: dict[Encoding, list[Mask]] = {}
-        self._wanted: list[tuple[Encoding, list[Mask | None]]] = []  # None = all rows
+        self._wanted: list[tuple[Encoding, list[Selection | None]]] = []
         self._declared = False
         self._is_paused = False
         self._seen: list[tuple[int, NDArray[np.int64]]] = []
@@ -154,9 +154,9 @@ class Subscriber:
         """Queue what of this turn was subscribed to."""
         if self._is_paused:
             return
-        for encoding, masks in self._wanted:
+        for encoding, selections in self._wanted:
             for encoded in turn:
-                part = encoded.encoded(encoding, masks[encoded.table])
+                part = encoded.encoded(encoding, selections[encoded.table])
                 if part:
                     self._parts.append(part)
 
@@ -204,7 +204,7 @@ class Subscriber:
                     columns.conflated = folded.astype(np.int32)
                     self.n_conflated += int(folded.sum())
                     encoded = EncodedUpdates(columns, table)
-                    self._parts.append(encoded.encoded(encoding, mask))
+                    self._parts.append(encoded.encoded(encoding, None))
         self.flush()
 
     def _add(self, encoding: Encoding, masks: list[Mask]) -> None:
@@ -214,7 +214,7 @@ class Subscriber:
             masks = [a | b for a, b in zip(united, masks, strict=True)]
         self._masks[encoding] = masks
         self._wanted = [
-            (each, [None if mask.all() else mask for mask in masks])
+            (each, [Selection.of(mask) for mask in masks])
             for each, masks in self._masks.items()
         ]
 

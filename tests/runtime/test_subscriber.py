@@ -27,6 +27,7 @@ from beta_factory.messages import (
 )
 from beta_factory.runtime import encoded as encoded_module
 from beta_factory.runtime.encoded import EncodedUpdates
+from beta_factory.runtime.selection import Selection
 from beta_factory.runtime.subscriber import Subscriber
 from strategies import examples, wide_universe
 from testkit import SMALL, SYMBOLS, FakeTransport, bars_of, rows_in
@@ -215,8 +216,25 @@ class TestPublishing:
         ask(part, f"beta.market.{WIDE[7]}")
         desk.bar()
         monkeypatch.delattr(encoded_module, "encode")
-        mask = desk.factory.publishers[0].seq == 8
-        assert desk.last[0].encoded(Encoding.ROWS, mask) == transport.writes[-1]
+        only = Selection.of(desk.factory.publishers[0].seq == 8)
+        assert desk.last[0].encoded(Encoding.ROWS, only) == transport.writes[-1]
+
+    @encodings
+    def test_subscribers_of_the_same_part_share_its_encoding(
+        self, encoding: Encoding
+    ) -> None:
+        desk = Desk(WIDE)
+        transports: list[FakeTransport] = []
+        for patterns in ((3, 9), (9, 3), (3, 4)):
+            subscriber, transport = desk.join()
+            for number, row in enumerate(patterns):
+                topic = f"beta.market.{WIDE[row]}"
+                ask(subscriber, topic, number=number, encoding=encoding)
+            transports.append(transport)
+        desk.bar()
+        first, same, other = [transport.writes[-1] for transport in transports]
+        assert first is same
+        assert first != other
 
     @encodings
     def test_overlapping_patterns_send_an_update_once(self, encoding: Encoding) -> None:
