@@ -68,6 +68,13 @@ class FrameReader:
         A header that announces more than ``max_frame_bytes`` ends the stream: `check`
         says so, and what is fed after it is not kept.
         """
+        n_payload = len(data) - HEADER_BYTES
+        if (
+            not self._n_held  # nor has a header ended the stream: that one is held
+            and 0 <= n_payload <= self.max_frame_bytes
+            and _unpack_length(data)[0] == n_payload
+        ):
+            return [data[HEADER_BYTES:]]  # as of a quiet peer: one frame, and whole
         payloads: list[bytes] = []
         stream = self._joined(data)
         at = self._cut(stream, 0, len(stream), payloads)
