@@ -9,13 +9,16 @@ it. With START, when an open loop began, it prints one line of JSON once an upda
 import json
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from beta_factory.messages import (
     BetasUpdated,
     BetaUpdated,
     Encoding,
+    Message,
     Role,
 )
 
@@ -50,42 +53,49 @@ def whole_bars(wire: Wire, n_symbols: int) -> None:
 
 def open_loop(wire: Wire, started_ns: int) -> None:
     """Count and time every update until the last; a stamp is ns since the start."""
-    n_updates = n_conflated = 0
-    late: list[float] = []
-    weights: list[int] = []
+    n_conflated = 0
+    late_ns: list[NDArray[np.int64]] = []
+    weights: list[NDArray[np.int64]] = []
     stopped = False
     while not stopped:
         messages = wire.messages()
         now = time.monotonic_ns() - started_ns
-        for message in messages:
-            if type(message) is BetaUpdated:
-                n_conflated += message.conflated
-                if message.ts_init == STOP_TS:
-                    stopped = True
-                    continue
-                n_updates += 1
-                late.append(now - message.ts_init)
-                weights.append(1)
-            elif type(message) is BetasUpdated:
-                stamp = int(np.frombuffer(message.ts_init, "<i8").max())
-                k = len(message.beta) // 8
-                if message.conflated:
-                    n_conflated += int(np.frombuffer(message.conflated, "<i4").sum())
-                if stamp == STOP_TS:
-                    stopped = True
-                    k -= 1
-                n_updates += k
-                if not k:
-                    continue
-                late.append(now - stamp)
-                weights.append(k)
+        for stamps, n_each, n_folded in _arrivals(messages):
+            n_conflated += n_folded
+            sent = stamps
+            if sent.max() == STOP_TS:
+                stopped = True
+                sent = sent[sent < STOP_TS]
+            late_ns.append(now - sent)
+            weights.append(np.full(len(sent), n_each))
+    late, weight = np.concatenate(late_ns), np.concatenate(weights)
     order = np.argsort(late)
-    reached = np.cumsum(np.array(weights)[order]) / sum(weights)
-    p50, p99 = (np.array(late)[order][np.searchsorted(reached, q)] for q in (0.5, 0.99))
-    result: dict[str, float] = {"n_updates": n_updates, "n_conflated": n_conflated}
-    result |= {"p50_ns": float(p50), "p99_ns": float(p99)}
+    reached = np.cumsum(weight[order]) / weight.sum()
+    p50, p99 = (late[order][np.searchsorted(reached, q)] for q in (0.5, 0.99))
+    result: dict[str, float] = {
+        "n_updates": int(weight.sum()),
+        "n_conflated": n_conflated,
+        "p50_ns": float(p50),
+        "p99_ns": float(p99),
+    }
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
+
+
+def _arrivals(
+    messages: list[Message],
+) -> Iterator[tuple[NDArray[np.int64], int, int]]:
+    # Stamps of what came, how many updates share each, and how many were conflated:
+    # by the read for rows, by the frame for columns.
+    rows = [message for message in messages if type(message) is BetaUpdated]
+    if rows:
+        stamps = np.array([row.ts_init for row in rows])
+        yield stamps, 1, sum([row.conflated for row in rows])
+    for message in messages:
+        if type(message) is BetasUpdated:
+            stamps = np.frombuffer(message.ts_init, "<i8")
+            folded = np.frombuffer(message.conflated, "<i4")
+            yield stamps, len(message.beta) // 8 // len(stamps), int(folded.sum())
 
 
 def main() -> None:
