@@ -173,7 +173,7 @@ async def serve(
         if on_listening is not None:
             on_listening(address)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_beat, server, clock, config.server.heartbeat_interval_s)
+            tasks.start_soon(beat, server, clock, config.server.heartbeat_interval_s)
             if board is not None:
                 interval_s = config.board.heartbeat_interval_s
                 tasks.start_soon(_beat_board, board, interval_s)
@@ -296,7 +296,8 @@ def _take_over(path: str) -> None:
     raise AddressInUseError(path)
 
 
-async def _beat(server: Server, clock: Clock, interval_s: float) -> None:
+async def beat(server: Server, clock: Clock, interval_s: float) -> None:
+    """Look at the clock, and send every peer a sign of life, for ever."""
     while True:
         await anyio.sleep(interval_s)
         server.system.advance_clock()
