@@ -68,7 +68,7 @@ class GuardedCohort(Cohort):
         self._ts_init = 0
         self._bars: list[BarLimits] = []
         """Of the bars that may be amended and of the one before, oldest first."""
-        self._newest = BarLimits(self._robust.bounds, self._next_benchmark)
+        self._hold(BarLimits(self._robust.bounds, self._next_benchmark))
 
     def open_bar(
         self, ts_event: int, benchmark_return: float, ts_init: int
@@ -96,9 +96,26 @@ class GuardedCohort(Cohort):
         self, row: int, ts_event: int, period_return: float, ts_init: int
     ) -> Refusal | None:
         """Take one symbol's return, unless it is absurd."""
+        if ts_event == self._paired_stamp:
+            cell = self._cells[row]
+            if (
+                cell != cell  # noqa: PLR0124 - NaN: no return for this bar yet
+                and self._low_cells[row] <= period_return <= self._high_cells[row]
+            ):
+                # `Lockstep.stage`, written out.
+                self._cells[row] = period_return
+                self._staged.append(row)
+                self._staged_ts_init.append(ts_init)
+                self._heard[row] = True
+                return None
+        return self._stage_other(row, ts_event, period_return, ts_init)
+
+    def _stage_other(
+        self, row: int, ts_event: int, period_return: float, ts_init: int
+    ) -> Refusal | None:
         if ts_event == self.ts_event:
-            limits = self._newest
-            if not limits.low_cells[row] <= period_return <= limits.high_cells[row]:
+            low, high = self._low_cells[row], self._high_cells[row]
+            if not low <= period_return <= high:
                 refusal = self._judge(row, self._slab.newest, period_return)
                 if refusal is not None:
                     return refusal
@@ -125,10 +142,15 @@ class GuardedCohort(Cohort):
         if len(rows) <= lockstep.SMALL_FRAME or ts_event < self.ts_event:
             return super().stage_column(rows, ts_event, returns, ts_init)
         refused: list[tuple[int, Refusal]] = []
+        is_whole = len(rows) == len(self.symbols) and np.array_equal(
+            rows, self._all_rows
+        )
         if ts_event == self.ts_event:
             low, high = self._newest.limits
-            beyond = returns < low[rows]
-            beyond |= returns > high[rows]
+            if not is_whole:
+                low, high = low[rows], high[rows]
+            beyond = returns < low
+            beyond |= returns > high
             if beyond.any():
                 # None of them makes an update, so the order of the others stays.
                 for position in np.flatnonzero(beyond).tolist():
@@ -138,12 +160,15 @@ class GuardedCohort(Cohort):
                         refused.append((position, refusal))
                 returns = np.where(beyond, nan, returns)
         heard = self._watch.heard
-        was_heard = heard[rows]
-        heard[rows] = was_heard | ~np.isnan(returns)
+        was_heard = heard.copy()
+        if is_whole:
+            heard |= ~np.isnan(returns)
+        else:
+            heard[rows[~np.isnan(returns)]] = True
         others = super().stage_column(rows, ts_event, returns, ts_init)
         for position, refusal in others:
             if refusal not in _SIGNS_OF_LIFE:
-                heard[rows[position]] = was_heard[position]
+                heard[rows[position]] = was_heard[rows[position]]
         if not refused:
             return others
         return sorted([*refused, *others], key=lambda entry: entry[0])
@@ -337,7 +362,12 @@ class GuardedCohort(Cohort):
             limits = limits.copy()  # those of this bar, when others have come to hold
         self._bars.append(BarLimits(limits, self._next_benchmark))
         del self._bars[: -(self._lateness + 2) if self._lateness else -1]
-        self._newest = self._bars[-1]
+        self._hold(self._bars[-1])
+
+    def _hold(self, newest: BarLimits) -> None:
+        # What single returns for the open bar are held against.
+        self._newest = newest
+        self._low_cells, self._high_cells = newest.low_cells, newest.high_cells
 
     def _hold_newest(self) -> None:
         # Without lateness a bar has the limits themselves, or the bounds, not a copy.
@@ -346,7 +376,7 @@ class GuardedCohort(Cohort):
             limits = self._robust.bounds if is_night else self._robust.limits
             self._bars = [BarLimits(limits, self._next_benchmark)]
         if self._bars:
-            self._newest = self._bars[-1]
+            self._hold(self._bars[-1])
 
     def _limits_at(self, bar: int) -> BarLimits:
         n_after = self._slab.newest - bar

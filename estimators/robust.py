@@ -15,11 +15,11 @@ of 0. So there is no division by zero: fewer than ``min_observations`` values aw
 the centre make no scale, and then only the bound holds.
 
 A value is within its limits when ``low <= value <= high``: one comparison, for both
-ends are kept. What they cost is to renew them: two sorts of a row's past. So a column
-renews a few rows, the next ones in turn, such that all have been renewed once per half
-a window; while the past is short, per half of what there is. Limits are therefore those
-of a past that ended up to half a window before: the price of paying the same small sum
-with every column (some 25 ns per row) instead of two sorts per value.
+ends are kept. What they cost is to renew them: a sort of a row's past, and some passes
+over it. So a column earns the renewal of a few rows, the next ones in turn, such that
+all are renewed once per half a window; while the past is short, per half of what there
+is. Limits are therefore those of a past that ended up to half a window before: the
+price of paying about the same small sum with every column instead of a sort per value.
 """
 
 from math import isnan
@@ -33,6 +33,10 @@ from .state import PerRow, State
 
 TO_DEVIATION: Final = 1.4826
 """From the MAD of normal values to their standard deviation: 1 / Phi^-1(3/4)."""
+
+BLOCK: Final = 64
+"""Rows that are renewed at once: fewer, and what a call of numpy costs is most of it;
+many more, and a bar now and then would take noticeably longer than the others."""
 
 Counts = NDArray[np.intp]
 
@@ -64,24 +68,56 @@ def robust_scale(values: Floats, min_observations: int) -> tuple[Floats, Floats]
     centre, scale
         Shape (n_rows,); NaN = not known.
     """
-    n = np.count_nonzero(~np.isnan(values), axis=1)
-    centre = _middle(np.sort(values, axis=1), np.zeros_like(n), n)
-    distance = np.abs(values - centre[:, None])
-    n_still = np.count_nonzero(distance == 0.0, axis=1)
+    ordered = np.sort(values, axis=1)  # NaN stands last
+    n = _number(~np.isnan(ordered))
+    centre = _middle(ordered, 0, n)
+    n_still = np.count_nonzero(ordered == centre[:, None], axis=1)
     n_moved = n - n_still
-    distance.sort(axis=1)
-    scale = TO_DEVIATION * _middle(distance, n_still, n_moved)
+    still = int(n_still[0])
+    if isinstance(n, int) and n > still and (n_still == still).all():
+        scale = _middle_distance(ordered[:, :n], centre, still)
+    else:
+        distance = np.sort(np.abs(ordered - centre[:, None]), axis=1)
+        scale = _middle(distance, n_still, n_moved)
     is_known = n_moved >= min_observations
-    return np.where(is_known, centre, np.nan), np.where(is_known, scale, np.nan)
+    return (
+        np.where(is_known, centre, np.nan),
+        np.where(is_known, TO_DEVIATION * scale, np.nan),
+    )
 
 
-def _middle(ordered: Floats, first: Counts, n: Counts) -> Floats:
+def _middle_distance(ordered: Floats, centre: Floats, n_still: int) -> Floats:
+    # The median distance without a second sort: the k values that are next to the
+    # centre stand side by side, so that the k-th distance is the least, over all k in a
+    # row, of that of the outer one.
+    n = ordered.shape[1]
+    middle = np.zeros(len(centre))
+    for rank in (n_still + (n - n_still - 1) // 2, n_still + (n - n_still) // 2):
+        outer = centre[:, None] - ordered[:, : n - rank]
+        np.maximum(outer, ordered[:, rank:] - centre[:, None], out=outer)
+        middle += outer.min(axis=1)
+    return 0.5 * middle
+
+
+def _number(there: NDArray[np.bool_]) -> Counts | int:
+    # How many stand at the front of each row; one number where that is the same in all.
+    n_all = int(np.count_nonzero(there[0]))
+    if there[:, :n_all].all() and not there[:, n_all:].any():
+        return n_all
+    counts: Counts = np.count_nonzero(there, axis=1)
+    return counts
+
+
+def _middle(ordered: Floats, first: Counts | int, n: Counts | int) -> Floats:
     # The median of the n values of each row that begin at `first`.
     last = ordered.shape[1] - 1
-    lower = np.clip(first + (n - 1) // 2, 0, last)[:, None]
-    upper = np.clip(first + n // 2, 0, last)[:, None]
-    both = np.take_along_axis(ordered, np.hstack([lower, upper]), axis=1)
-    middle: Floats = both.mean(axis=1)
+    lower, upper = first + (n - 1) // 2, first + n // 2
+    if isinstance(lower, int) and isinstance(upper, int):
+        lower, upper = min(max(lower, 0), last), min(upper, last)
+        return 0.5 * (ordered[:, lower] + ordered[:, upper])
+    ranks = np.stack([lower, upper], axis=1).clip(0, last)
+    both = np.take_along_axis(ordered, ranks, axis=1)
+    middle: Floats = 0.5 * (both[:, 0] + both[:, 1])
     return middle
 
 
@@ -143,6 +179,8 @@ class RobustLimits:
         n_rows = len(column)
         n_columns = min(self._n_settled, self._length)
         self._n_due = min(self._n_due + n_rows / max(n_columns // 2, 1), n_rows)
+        if self._n_due < min(n_rows, BLOCK):
+            return
         n_left = int(self._n_due)
         self._n_due -= n_left
         while n_left:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Generator
 
 import pytest
-from stores import SYMBOLS, bar
+from stores import FIRST_NS, SYMBOLS, bar
 
 from beta_factory import BetaFactory, MarketBetaConfig, Reason
 from beta_factory.actors import BetaColumns, BetaRows, Factor
@@ -48,7 +48,7 @@ class Line:
         self.loop = loop
         self.entries: list[Entry] = []
         self.factory = run.build()
-        self.clock = ReplayClock(bar(0)[0].ts_event)  # type: ignore[union-attr]
+        self.clock = ReplayClock(FIRST_NS)
         self.journal = Journal(
             self,
             self.clock,
@@ -112,9 +112,12 @@ def line(loop: VirtualLoop) -> Line:
     return Line(loop)
 
 
+def stamp_of(number: int) -> int:
+    return FIRST_NS + number * 10**9
+
+
 def absurd(number: int, symbol: str = "AAPL", value: float = 50.0) -> Message:
-    ts_event = bar(number)[0].ts_event  # type: ignore[union-attr]
-    return asset(symbol, ts_event, value, seq=7)
+    return asset(symbol, stamp_of(number), value, seq=7)
 
 
 def with_one_held(line: Line, n_bars: int = 6) -> Message:
@@ -261,7 +264,7 @@ class TestReport:
         with caplog.at_level(logging.INFO):
             report.report()
             report.report()
-        stamp = bar(5)[0].ts_event  # type: ignore[union-attr]
+        stamp = stamp_of(5)
         assert caplog.messages == [
             "observations.dropped reason=absurd count=2 total=2",
             (
