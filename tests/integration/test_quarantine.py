@@ -10,7 +10,7 @@ from processes import PATIENCE_S, SidecarProcess
 from stores import FIRST_NS, SYMBOLS, bar
 from typer.testing import CliRunner
 
-from beta_factory import BetaUpdated, Reason, Status, connect
+from beta_factory import BetaClient, BetaUpdated, Reason, Status, connect
 from beta_factory.messages import Message, Role, encode
 from beta_factory.runtime.cli import app
 from strategies import asset
@@ -83,6 +83,14 @@ async def feed(sidecar: Sidecar, first: int, last: int, *more: Message) -> Peer:
     return peer
 
 
+async def silenced(client: BetaClient) -> BetaUpdated:
+    async with asyncio.timeout(PATIENCE_S):
+        async for update in client.subscribe("beta.market.AAPL"):
+            if update.reason is Reason.FEED_SILENT:
+                return update
+    raise AssertionError
+
+
 @pytest.mark.asyncio
 async def test_an_operator_releases_what_was_held_and_it_survives_a_kill(
     sidecar: Sidecar,
@@ -131,10 +139,7 @@ async def test_an_operator_releases_what_was_held_and_it_survives_a_kill(
     # The release is in the journal; a watch that is new has the windows of the old run.
     config = sidecar.config('feed_timeout = "500ms"')
     async with sidecar.running(config), connect(sidecar.address) as client:
-        async with asyncio.timeout(PATIENCE_S):
-            async for update in client.subscribe("beta.market.AAPL"):
-                if update.reason is Reason.FEED_SILENT:
-                    break
+        update = await silenced(client)
         assert update.status is Status.STALE
         assert (update.n_obs, update.beta) == (released.n_obs, released.beta)
         await sidecar.line("topics.stale factor=market reason=feed_silent count=3")
