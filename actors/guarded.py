@@ -16,31 +16,20 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Floats, Opening, PerRow, State, cells_of
+from ..estimators import Floats, Opening, PerRow, State
 from ..estimators.robust import Limits, RobustLimits
 from ..messages import BenchmarkReturnObserved, ReturnObserved
 from . import lockstep
 from .cohort import Cohort
 from .columns import Rows
-from .config import Factor, MarketBetaConfig
+from .config import Factor
+from .limits import BarLimits, limits_of
 from .quarantine import Absurd, Return
 from .tally import Drop, Refusal, Tally
 from .watch import Watch
 
 _SIGNS_OF_LIFE = (None, Drop.UNPAIRED, Drop.OVERNIGHT)
 """What becomes of a return whose side is alive."""
-
-
-class BarLimits:
-    """What holds for one bar, and for the benchmark of the bar after it."""
-
-    __slots__ = ("benchmark", "high_cells", "limits", "low_cells")
-
-    def __init__(self, limits: Limits, benchmark: tuple[float, float]) -> None:
-        self.limits = limits
-        self.benchmark = benchmark
-        self.low_cells = cells_of(limits.low)
-        self.high_cells = cells_of(limits.high)
 
 
 class GuardedCohort(Cohort):
@@ -196,6 +185,7 @@ class GuardedCohort(Cohort):
         return {
             **super().state(),
             "guard": {
+                "keys": self._keys,
                 "watch": self._watch.state(),
                 "robust": self._robust.state(),
                 "benchmark": _of_one(self._benchmark_robust.state()),
@@ -229,14 +219,16 @@ class GuardedCohort(Cohort):
             and self._benchmark_robust.restore(guard["benchmark"])
         ):
             self._settled = guard["settled"]
+        else:
+            self._settle_bars(self._slab.newest - self._lateness)
+        if guard is not None and guard["keys"] == self._keys:
             self._bars = [
                 BarLimits(Limits(bar["low"], bar["high"]), tuple(bar["benchmark"]))
                 for bar in guard["bars"]
             ]
             self._hold_newest()
         elif self.n_bars:
-            self._settle_bars(self._slab.newest - self._lateness)
-            self._open_limits()
+            self._open_limits(spans_night=self.ts_event == self._session_opener)
 
     def _advance(self, opening: Opening, ts_init: int) -> None:
         slab, watch = self._slab, self._watch
@@ -385,6 +377,17 @@ class GuardedCohort(Cohort):
         return self._unknown
 
     @property
+    def _keys(self) -> list[float | int | None]:
+        # What the limits of a bar follow from, besides its past.
+        model = self.factor.model
+        return [
+            model.max_abs_return,
+            model.max_robust_z,
+            model.robust_bars,
+            model.robust_min_observations,
+        ]
+
+    @property
     def _unknown(self) -> BarLimits:
         reach = self._robust.reach
         return BarLimits(self._robust.bounds, (-reach, reach))
@@ -401,14 +404,3 @@ def _of_one(state: State) -> State:
         key: part.values if isinstance(part, PerRow) else part
         for key, part in state.items()
     }
-
-
-def limits_of(model: MarketBetaConfig, n_rows: int) -> RobustLimits:
-    """Return the limits that a model asks for."""
-    return RobustLimits(
-        n_rows,
-        bound=model.max_abs_return,
-        max_z=model.max_robust_z,
-        length=model.robust_bars or model.robust_min_observations,
-        min_observations=model.robust_min_observations,
-    )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..estimators import Floats, Opening
 from .config import MarketBetaConfig
-from .guarded import limits_of
+from .limits import limits_of
 from .openings import Openings
 from .watch import Watch
 

@@ -208,6 +208,7 @@ class RobustLimits:
         return {
             "length": self._length,
             "min_observations": self._min_observations,
+            "is_measured": self._max_z is not None,
             "n_settled": self._n_settled,
             "next_row": self._next_row,
             "n_due": self._n_due,
@@ -218,14 +219,11 @@ class RobustLimits:
 
     def restore(self, state: State) -> bool:
         """Go on from a `state`; return whether it is one of such a past."""
-        shape = state["length"], state["min_observations"]
-        if shape != (self._length, self._min_observations):
+        shape = state["length"], state["min_observations"], state["is_measured"]
+        is_measured = self._max_z is not None
+        if shape != (self._length, self._min_observations, is_measured):
             return False
         past = state["past"]
-        if self._max_z is None:
-            return True
-        if len(past) < min(state["n_settled"], self._length):
-            return False  # nothing was measured against it
         n_rows = len(self.centre)
         self._n_settled = state["n_settled"]
         self._next_row = state["next_row"] % n_rows

@@ -527,6 +527,29 @@ class TestRestoring:
         heard(new, [bench(41, 0.0), asset("AAPL", 41, 25.0), asset("BAC", 41, 0.1)])
         assert [(one.name, one.key) for one in held(new)] == [("AAPL", "max_robust_z")]
 
+    @pytest.mark.parametrize("lateness", [0, 2])
+    def test_limits_that_are_wider_let_more_through(self, lateness: int) -> None:
+        keys = GUARD | {"robust_window": 30, "max_abs_return": 9.0}
+        narrow = MarketBetaConfig(30, 3, allowed_lateness=lateness, **keys)
+        old = self.told(narrow)
+        heard(old, [bench(41, 0.0), asset("AAPL", 41, 10.0)])
+        assert [one.key for one in held(old)] == ["max_abs_return"]
+        for max_z, key in ((3.0, "max_robust_z"), (30.0, None)):
+            wide = msgspec.structs.replace(
+                narrow, max_abs_return=None, max_robust_z=max_z
+            )
+            new = a_factory(wide)
+            new.restore(old.snapshot())
+            assert windows(new) == windows(old)
+            heard(new, [asset("AAPL", 41, 10.5)])
+            found = [one.key for one in held(new) if one.value == 10.5]
+            assert found == ([] if key is None else [key])
+            never = msgspec.structs.replace(narrow, max_robust_z=None)
+            without = a_factory(never)
+            without.restore(new.snapshot())
+            heard(without, [bench(42, 0.0), asset("AAPL", 42, 8.9)])
+            assert 8.9 not in [one.value for one in held(without)]
+
     def test_limits_that_are_gone_leave_what_is_held_to_be_released(self) -> None:
         old = self.told(msgspec.structs.replace(BOUND, max_abs_return=5.0))
         heard(old, [bench(41, 0.1), asset("AAPL", 41, 6.0)])

@@ -158,7 +158,9 @@ def test_restored_limits_go_on_as_the_others(
         assert mine.tolist() == other.tolist()
 
 
-@pytest.mark.parametrize("other", [limits(length=9), limits(fewest=6)])
+@pytest.mark.parametrize(
+    "other", [limits(length=9), limits(fewest=6), limits(max_z=None)]
+)
 def test_a_past_of_another_shape_is_not_restored(other: RobustLimits) -> None:
     state = limits().state()
     plain = {k: getattr(part, "values", part) for k, part in state.items()}
