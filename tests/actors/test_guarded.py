@@ -3,7 +3,7 @@
 import random
 import statistics
 from math import isnan, nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -529,7 +529,7 @@ class TestRestoring:
 
     @pytest.mark.parametrize("lateness", [0, 2])
     def test_limits_that_are_wider_let_more_through(self, lateness: int) -> None:
-        keys = GUARD | {"robust_window": 30, "max_abs_return": 9.0}
+        keys: dict[str, Any] = {**GUARD, "robust_window": 30, "max_abs_return": 9.0}
         narrow = MarketBetaConfig(30, 3, allowed_lateness=lateness, **keys)
         old = self.told(narrow)
         heard(old, [bench(41, 0.0), asset("AAPL", 41, 10.0)])
