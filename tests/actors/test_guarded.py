@@ -504,6 +504,42 @@ def test_late_returns_are_judged_as_punctual_ones(data: st.DataObject) -> None:
     np.testing.assert_allclose(windows(late)[1], windows(punctual)[1], atol=1e-11)
 
 
+class Group:
+    """Single returns of one bar, as one read brought them."""
+
+    def __init__(self, messages: list[ReturnObserved]) -> None:
+        self._messages = messages
+        self.ts_event = messages[0].ts_event
+        self.returns = np.array([message.period_return for message in messages])
+        self.ts_inits = np.array([message.ts_init for message in messages])
+
+    def message(self, position: int) -> ReturnObserved:
+        return self._messages[position]
+
+
+@pytest.mark.parametrize("lateness", [0, 2])
+def test_a_group_is_worth_its_messages(lateness: int) -> None:
+    config = msgspec.structs.replace(BOUND, allowed_lateness=lateness)
+    one, other = a_factory(config), a_factory(config)
+    for factory in (one, other):
+        heard(factory, [bench(1, 0.1)])
+    said = [
+        asset("AAPL", 1, 0.9, seq=1),
+        asset("BAC", 1, 0.2, seq=2, ts_init=4),
+        asset("AAPL", 1, 0.9, seq=3),
+        asset("BAC", 1, 7.0, seq=4),
+        asset("AAPL", 1, 0.8, seq=5),
+    ]
+    singles = heard(one, list(said))
+    rows = np.array([other.row_of[message.symbol] for message in said])
+    assert other.take_group(Group(said), rows) == []
+    together = [row for part in other.commit() for row in part.as_rows()]
+    assert [encode(u) for u in together] == [encode(u) for u in singles]
+    assert list(other.tally.held) == list(one.tally.held)
+    assert other.tally.dropped == one.tally.dropped
+    assert one.tally.dropped[Drop.DUPLICATE] == 1
+
+
 class TestRestoring:
     """Limits may change with a restart, and windows go on."""
 
