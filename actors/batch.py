@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..estimators import LARGEST, Estimates, Opening, over_series
 from ..messages import InvalidReturnsError, Status
 from .config import MarketBetaConfig
+from .guarded_series import GuardedSeries, guarded
 from .openings import Openings
 from .status import classify
 from .windows import windows_of
@@ -100,13 +101,17 @@ def compute_market_beta(
             "timestamps",
             "are needed by this window, bar_interval, calendar or stale_after",
         )
-    opened = _opened(config, benchmark, stamps, _stamps_of_opens(session_opens))
+    assets = np.where(np.abs(assets) <= LARGEST, assets, np.nan)
+    opened, assets, dead = _taken(
+        config, benchmark, assets, stamps, _stamps_of_opens(session_opens)
+    )
     windows = windows_of(config, assets.shape[1])
     estimates = over_series(windows, assets, opened)
-    present = [isfinite(row[-1].benchmark_return) for row in opened]
-    paired = (np.abs(assets) <= LARGEST) & np.array(present, dtype=np.bool_)[:, None]
+    present = [bool(row) and isfinite(row[-1].benchmark_return) for row in opened]
+    paired = ~np.isnan(assets) & np.array(present, dtype=np.bool_)[:, None]
     bars = np.cumsum([len(row) for row in opened])
     status = _statuses(estimates, paired, bars, stamps, config)
+    status[dead] = Status.STALE
     return {
         symbol: BetaSeries(
             timestamps=stamps,
@@ -174,22 +179,32 @@ def _goes_by_stamps(config: MarketBetaConfig) -> bool:
     )
 
 
-def _opened(
+def _taken(
     config: MarketBetaConfig,
     benchmark: NDArray[np.float64],
+    assets: NDArray[np.float64],
     stamps: NDArray[np.int64],
     session_opens: list[int],
-) -> list[list[Opening]]:
-    # The bars that each row opens, by the rule of the live path.
+) -> GuardedSeries:
+    # The bars that each row opens, and what is taken of it, by the live rules.
     openings = Openings(config)
     usable = np.where(np.abs(benchmark) <= LARGEST, benchmark, np.nan)
     opens = deque(session_opens)
-    opened: list[list[Opening]] = []
-    for stamp, benchmark_return in zip(stamps.tolist(), usable.tolist(), strict=True):
+    before: list[list[int]] = []
+    for stamp in stamps.tolist():
+        before.append([])
         while opens and opens[0] < stamp:
-            openings.open_session(opens.popleft())
+            before[-1].append(opens.popleft())
+    if config.is_guarded:
+        rows = zip(stamps.tolist(), usable.tolist(), assets, before, strict=True)
+        return guarded(config, openings, rows, assets.shape[1])
+    opened: list[list[Opening]] = []
+    columns = zip(stamps.tolist(), usable.tolist(), before, strict=True)
+    for stamp, benchmark_return, earlier in columns:
+        for open_stamp in earlier:
+            openings.open_session(open_stamp)
         opened.append(openings.next(stamp, benchmark_return))
-    return opened
+    return GuardedSeries(opened, assets, np.zeros(assets.shape, dtype=np.bool_))
 
 
 def _stamps_of_opens(session_opens: ArrayLike) -> list[int]:

@@ -10,7 +10,7 @@ from ..messages import (
 )
 from .behavior import Outgoing
 from .cohort import Cohort
-from .tally import Tally, refuse
+from .tally import Refusal, Tally, refuse
 
 
 class BenchmarkBroadcaster:
@@ -58,6 +58,26 @@ class BenchmarkBroadcaster:
             )
             raise TypeError(msg)
         return ()
+
+    def release(self, message: BenchmarkReturnObserved, factor: str) -> Refusal | None:
+        """Open the bar of a return that was held, whatever it says.
+
+        Parameters
+        ----------
+        message
+            As it came.
+        factor
+            Name of the factor whose windows had held it.
+
+        Returns
+        -------
+        Drop or None
+            Why the bar is not there, if it is not.
+        """
+        (cohort,) = (c for c in self._cohorts if c.factor.name == factor)
+        return cohort.release_bar(
+            message.ts_event, message.period_return, message.ts_init
+        )
 
     def _open_bar(
         self,

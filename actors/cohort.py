@@ -170,7 +170,7 @@ class Cohort(Lockstep):
         if bar is None:
             return None
         self._standing.inserted(bar)
-        waiting = self._pending.open(stamp, self._oldest_open)
+        waiting = self._open_pending(stamp)
         if waiting is not None:
             slab.amend_column(bar, waiting)
         return bar

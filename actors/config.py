@@ -1,7 +1,7 @@
 """What to estimate: the configuration of one factor's betas."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,6 +11,12 @@ from .durations import DAY_NS, parse_duration
 
 FEWEST_OBSERVATIONS = 3
 """Two pairs always lie on a line: below three there is no standard error."""
+
+FEWEST_FOR_SCALE = 5
+"""Below this many returns their scale is an accident."""
+
+FEWEST_FROZEN = 2
+"""One return repeats nothing."""
 
 WindowKind = Literal["bars", "pairs", "time", "session"]
 
@@ -64,9 +70,28 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     America/New_York"``), or an exchange's code (``"XNYS"``, with the ``calendars``
     extra). By default sessions begin with `SessionOpened`, and on an intraday grid
     after a gap of four hours."""
+    max_abs_return: float | None = None
+    """A return of a symbol or of the benchmark beyond this is held in quarantine until
+    an operator releases it; ``None`` = any may come."""
+    max_robust_z: float | None = None
+    """So is one that is further than this from the median of its own past, in robust
+    standard deviations (1.4826 MAD); see `estimators.robust`. A session's first bar,
+    whose return spans the night, is only held against ``max_abs_return``."""
+    robust_window: int | None = None
+    """Bars of that past; by default the window's length, or three half-lives."""
+    robust_min_observations: int = 30
+    """Returns in that past, other than their median, before ``max_robust_z`` holds."""
+    feed_timeout: str | None = None
+    """Time on the clock (``"5s"``) without a return of a symbol, or of the benchmark,
+    after which the rows concerned are `stale` and say which side fell silent."""
+    frozen_after: int | None = None
+    """Bars in a row with one and the same return after which a symbol, or all symbols
+    of a benchmark, are `stale` and say which side is frozen."""
 
     def __post_init__(self) -> None:
         problems = [*_length_problems(self), *_other_problems(self)]
+        if not problems:  # which of the window's own length are the past's
+            problems = _guard_problems(self)
         if problems:
             raise ConfigError(problems)
 
@@ -122,10 +147,67 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.window == "session" or (interval is not None and interval < DAY_NS)
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether returns are held against limits, or feeds are watched."""
+        keys = (
+            self.max_abs_return,
+            self.max_robust_z,
+            self.feed_timeout,
+            self.frozen_after,
+        )
+        return any(key is not None for key in keys)
+
+    @property
+    def unguarded(self) -> "MarketBetaConfig":
+        """The same windows, of whatever is taken."""
+        return msgspec.structs.replace(self, **_NO_GUARD)
+
+    @property
+    def robust_bars(self) -> int | None:
+        """Length of ``robust_window``; ``None`` = a window of time does not say."""
+        if self.robust_window is not None:
+            return self.robust_window
+        if self.window == "time":
+            interval = _parsed(self.bar_interval)
+            if interval is None:
+                return None
+            span = self.decay if self.decay is not None else self.length_ns
+            return round(span * (_HALF_LIVES if self.decay else 1) / interval)
+        if self.decay is not None:
+            return round(_HALF_LIVES * self.decay)
+        return self.n_bars
+
+    @property
+    def feed_timeout_ns(self) -> int | None:
+        """``feed_timeout`` in ns."""
+        return None if self.feed_timeout is None else parse_duration(self.feed_timeout)
+
+    @property
+    def goes_by_clock(self) -> bool:
+        """Whether somebody must tell the time, for what is stale by it."""
+        return self.stale_ns is not None or self.feed_timeout is not None
+
+    @property
     def sessions(self) -> Calendar | None:
         """The calendar that ``calendar`` names."""
         return None if self.calendar is None else calendar_of(self.calendar)
 
+
+_NO_GUARD: dict[str, Any] = {
+    field.name: field.default
+    for field in msgspec.structs.fields(MarketBetaConfig)
+    if field.name
+    in {
+        "max_abs_return",
+        "max_robust_z",
+        "robust_window",
+        "robust_min_observations",
+        "feed_timeout",
+        "frozen_after",
+    }
+}
+"""The keys that decide what comes into a window and what is said of it, but not what a
+window is: with other values it goes on."""
 
 Problems = list[tuple[str, str]]
 
@@ -209,6 +291,34 @@ def _other_problems(model: MarketBetaConfig) -> Problems:
     return problems
 
 
+def _guard_problems(model: MarketBetaConfig) -> Problems:
+    problems: Problems = []
+    for key in ("max_abs_return", "max_robust_z"):
+        value: float | None = getattr(model, key)
+        if value is not None and not 0 < value < float("inf"):
+            problems.append((key, f"must be above 0 and finite, was {value:g}"))
+    fewest = model.robust_min_observations
+    if fewest < FEWEST_FOR_SCALE:
+        reason = f"must be at least {FEWEST_FOR_SCALE}, was {fewest}"
+        problems.append(("robust_min_observations", reason))
+    bars = model.robust_bars
+    if model.max_robust_z is not None and bars is None:
+        reason = "is needed beside max_robust_z: a window of time has no number of bars"
+        problems.append(("robust_window", reason))
+    elif model.max_robust_z is not None and bars is not None and bars < fewest:
+        reason = (
+            f"a past of {bars} bars never holds {fewest} returns "
+            "(robust_min_observations)"
+        )
+        problems.append(("robust_window", reason))
+    if model.feed_timeout is not None:
+        problems += _duration_problems("feed_timeout", model.feed_timeout)
+    if model.frozen_after is not None and model.frozen_after < FEWEST_FROZEN:
+        reason = f"must be at least {FEWEST_FROZEN} bars, was {model.frozen_after}"
+        problems.append(("frozen_after", reason))
+    return problems
+
+
 def _duration_problems(key: str, text: str) -> Problems:
     return _problems_of(key, parse_duration, text)
 
@@ -235,3 +345,8 @@ class Factor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "market"
     """The ``<factor>`` of its topics."""
     model: MarketBetaConfig = MarketBetaConfig()
+
+    @property
+    def windows(self) -> "Factor":
+        """What of it decides what its windows hold of what is taken."""
+        return Factor(self.benchmark, self.name, self.model.unguarded)

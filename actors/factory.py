@@ -6,7 +6,7 @@ each.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -38,7 +38,9 @@ from .benchmark import BenchmarkBroadcaster
 from .cohort import Cohort
 from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
+from .guarded import GuardedCohort
 from .publisher import BetaPublisher
+from .release import release
 from .rows import BetaRows
 from .singles import SingleReturns, take_group
 from .snapshot import pack_state, unpack_state
@@ -105,7 +107,10 @@ class BetaFactory:
         self.tally = Tally()
         self.row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
         self.cohorts = tuple(
-            Cohort(factor, self.symbols, self.tally) for factor in self.factors
+            (GuardedCohort if factor.model.is_guarded else Cohort)(
+                factor, self.symbols, self.tally
+            )
+            for factor in self.factors
         )
         self.publishers = tuple(
             BetaPublisher(factor.name, factor.benchmark, self.symbols)
@@ -116,7 +121,13 @@ class BetaFactory:
             symbol: SymbolActor(
                 symbol,
                 tuple(
-                    SymbolWindow(cohort.stage, cohort.override, cohort.forget, row)
+                    SymbolWindow(
+                        cohort.stage,
+                        cohort.override,
+                        cohort.forget,
+                        row,
+                        cohort.release,
+                    )
                     for cohort in self.cohorts
                 ),
                 self.tally,
@@ -187,6 +198,23 @@ class BetaFactory:
                 return publisher.last_value(row)
         return None
 
+    def release(self, number: int) -> list[BetaUpdated]:
+        """Take a return out of quarantine into its window; return what follows.
+
+        Parameters
+        ----------
+        number
+            As in ``tally.held``.
+
+        Raises
+        ------
+        NotReleasedError
+            When it is not held any more, or its window does not take it: above all
+            because it is too late for its bar. It stays held then.
+        """
+        release(self, number)
+        return [update for updates in self.commit() for update in updates.as_rows()]
+
     def snapshot(self) -> bytes:
         """Return all that this factory knows, for `restore`.
 
@@ -197,6 +225,7 @@ class BetaFactory:
             {
                 "symbols": self.symbols,
                 "factors": [msgspec.to_builtins(factor) for factor in self.factors],
+                "held": self.tally.held.state(),
                 "dropped": {str(reason): n for reason, n in self.tally.dropped.items()},
                 "halts": [actor.status for actor in self.actors.values()],
                 "tables": self._tables.state(),
@@ -225,8 +254,7 @@ class BetaFactory:
         if any(cohort.n_bars or cohort.n_waiting for cohort in self.cohorts):
             raise SnapshotError("needs a factory that has taken nothing yet")
         header = unpack_state(content)
-        factors = [msgspec.to_builtins(factor) for factor in self.factors]
-        if header["factors"] != factors:
+        if not _are_of(header["factors"], self.factors):
             raise SnapshotError(
                 "is of other factors: "
                 + ", ".join(str(factor["name"]) for factor in header["factors"])
@@ -244,6 +272,8 @@ class BetaFactory:
         self.tally.dropped.update(
             {Drop(reason): n for reason, n in state["dropped"].items()}
         )
+        if "held" in state:
+            self.tally.held.restore(state["held"])
         self._tables.restore(state["tables"])
 
     def route(self, message: Message) -> Behavior | None:
@@ -338,7 +368,7 @@ class BetaFactory:
                 single = self._message_of(
                     message, int(rows[position]), float(returns[position])
                 )
-                self.tally.drop(reason, single)
+                self.tally.drop(reason, single, is_as_sent=False)
         return held
 
     def take_group(
@@ -385,6 +415,15 @@ class BetaFactory:
             seq=message.seq,
             ts_init=message.ts_init,
         )
+
+
+def _are_of(stored: list[Any], factors: tuple[Factor, ...]) -> bool:
+    # Whether windows of these factors can go on from those: the limits may differ.
+    try:
+        known = msgspec.convert(stored, tuple[Factor, ...])
+    except msgspec.ValidationError:
+        return False
+    return [f.windows for f in known] == [f.windows for f in factors]
 
 
 def _single(

@@ -33,7 +33,7 @@ from .commits import Commits
 from .config import Factor
 from .openings import Openings
 from .pending import PendingBars
-from .tally import Drop, Tally
+from .tally import Drop, Refusal, Tally
 
 SMALL_FRAME: Final = 64
 """Columnar frames up to this many rows are staged like single messages, so that a bar
@@ -77,7 +77,7 @@ class Lockstep(Commits, ABC):
 
     def open_bar(
         self, ts_event: int, benchmark_return: float, ts_init: int
-    ) -> Drop | None:
+    ) -> Refusal | None:
         """Take the benchmark's return of a bar, and every pending pair with it.
 
         Parameters
@@ -91,7 +91,7 @@ class Lockstep(Commits, ABC):
 
         Returns
         -------
-        Drop or None
+        Drop, Absurd or None
             Why it was dropped, if it was.
         """
         if ts_event <= self.ts_event:
@@ -101,9 +101,15 @@ class Lockstep(Commits, ABC):
             self._advance(opening, ts_init)
         return None
 
+    def release_bar(
+        self, ts_event: int, benchmark_return: float, ts_init: int
+    ) -> Refusal | None:
+        """Take a benchmark's return that was held, as `open_bar` takes any other."""
+        return Lockstep.open_bar(self, ts_event, benchmark_return, ts_init)
+
     def stage(
         self, row: int, ts_event: int, period_return: float, ts_init: int
-    ) -> Drop | None:
+    ) -> Refusal | None:
         """Take one symbol's return; return why it was dropped, if it was.
 
         Parameters
@@ -124,6 +130,12 @@ class Lockstep(Commits, ABC):
         if ts_event <= self.ts_event:
             return self._stage_late(row, ts_event, period_return, ts_init)
         return self._wait(row, ts_event, period_return)
+
+    def release(
+        self, row: int, ts_event: int, period_return: float, ts_init: int
+    ) -> Refusal | None:
+        """Take a return that was held, as `stage` takes any other."""
+        return Lockstep.stage(self, row, ts_event, period_return, ts_init)
 
     def _wait(self, row: int, ts_event: int, period_return: float) -> Drop | None:
         # For the benchmark to open the bar.
@@ -151,7 +163,7 @@ class Lockstep(Commits, ABC):
         ts_event: int,
         returns: NDArray[np.float64],
         ts_init: int,
-    ) -> list[tuple[int, Drop]]:
+    ) -> list[tuple[int, Refusal]]:
         """Take one bar's returns of many symbols.
 
         Parameters
@@ -209,7 +221,7 @@ class Lockstep(Commits, ABC):
         ts_event: int,
         returns: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
-    ) -> list[tuple[int, Drop]]:
+    ) -> list[tuple[int, Refusal]]:
         """Take single returns of one bar that came together.
 
         Parameters
@@ -329,7 +341,7 @@ class Lockstep(Commits, ABC):
         self.ts_event = opening.stamp
         is_missing = isnan(opening.benchmark_return)
         self._paired_stamp = -1 if is_missing else opening.stamp
-        waiting = self._pending.open(opening.stamp, self._oldest_open)
+        waiting = self._open_pending(opening.stamp)
         if waiting is None:
             return
         if not is_missing:
@@ -338,6 +350,10 @@ class Lockstep(Commits, ABC):
             slab.fill(waiting)  # its benchmark may come late
         else:
             self._drop_unpaired(opening.stamp, waiting)
+
+    def _open_pending(self, stamp: int) -> NDArray[np.float64] | None:
+        # The returns that wait for a bar that is there now, if any do.
+        return self._pending.open(stamp, self._oldest_open)
 
     def _count_unpaired(self, bar: int) -> None:
         # A bar without a benchmark return that it is too late for now.
@@ -357,9 +373,9 @@ class Lockstep(Commits, ABC):
         ts_event: int,
         returns: NDArray[np.float64],
         ts_inits: Iterable[int],
-    ) -> list[tuple[int, Drop]]:
+    ) -> list[tuple[int, Refusal]]:
         stage = self.stage
-        dropped: list[tuple[int, Drop]] = []
+        dropped: list[tuple[int, Refusal]] = []
         staged = zip(rows.tolist(), returns.tolist(), ts_inits)  # noqa: B905 - repeats
         for position, (row, period_return, ts_init) in enumerate(staged):
             if not isnan(period_return):

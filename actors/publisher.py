@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..estimators import PerRow, State
 from ..estimators.ols import STATISTICS
-from ..messages import BetaUpdated, beta_topic
+from ..messages import BetaUpdated, Reason, Status, beta_topic
 from .columns import BetaColumns, Rows
 from .rows import BetaRows
 
@@ -254,6 +254,13 @@ class BetaPublisher:
             "revision": self._revision,
             "ts_init": self._ts_init,
         }
+
+    def stale(self) -> dict[Reason, int]:
+        """Return how many topics are stale now, by reason."""
+        self._store()
+        is_stale = (self._status == Status.STALE) & (self._n_updates > 0)
+        counts = np.bincount(self._reason[is_stale])
+        return {Reason(code): n for code, n in enumerate(counts.tolist()) if n}
 
     def _take(self, rows: Rows, ts_event: int) -> BetaColumns:
         return BetaColumns(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..estimators import LARGEST
 from ..messages import ReturnObserved
 from .columns import Rows
-from .tally import Drop
+from .tally import Drop, Refusal
 
 if TYPE_CHECKING:
     from .factory import BetaFactory
@@ -65,7 +65,7 @@ def take_group(
         is_plain &= ~apart[rows]
     if masked is not None:
         is_plain &= ~masked[rows]
-    refused: list[tuple[int, Drop | None]] = []
+    refused: list[tuple[int, Refusal | None]] = []
     staged: Rows | None = None  # positions of what is left, where it is not all
     if np.count_nonzero(is_plain) < len(rows):
         alone = np.flatnonzero(~is_plain).tolist()

@@ -1,8 +1,9 @@
 """Where each row stands: its newest pair, its corrections, and what it is worth.
 
-Rule: a row's status follows from its window and its silence, in that order, unless
-somebody has overridden it. A silence is announced once: at the end of the bar that
-makes it too long, or when the clock is looked at, whichever the model counts by.
+Rule: a row's status follows from its window and its silence, in that order, unless one
+of its sides has died (`watch`) or somebody has overridden it. A silence is announced
+once: at the end of the bar that makes it too long, or when the clock is looked at,
+whichever the model counts by.
 """
 
 from typing import Final
@@ -15,6 +16,7 @@ from ..messages import Reason, Status
 from .columns import Rows
 from .config import MarketBetaConfig
 from .status import classify, classify_one
+from .watch import Watch
 
 Codes = NDArray[np.uint8]
 _QUIET = (Status.HALTED, Status.REMOVED)
@@ -63,6 +65,8 @@ class Standing:
         self._revision_cells = self.revision.data
         self._announced: set[int] = set()
         """Rows whose silence was announced since the newest bar opened."""
+        self.watch: Watch | None = None
+        """Says which side of a row has died; ``None`` = nobody watches."""
         self._n_overridden = 0
         self._overridden = np.zeros(n_rows, dtype=np.bool_)
         self._override_status = np.zeros(n_rows, dtype=np.uint8)
@@ -187,7 +191,7 @@ class Standing:
         if len(rows):
             rows = rows[~np.isin(rows, list(self._announced))]
         self._announced.clear()
-        return rows
+        return self._alive(rows)
 
     def fallen_silent_by(self, now_ns: int) -> Rows:
         """Set the clock; return the rows whose silence has become too long by it."""
@@ -198,7 +202,14 @@ class Standing:
         fell &= self._seen_at >= 0
         fell &= ~self._is_late
         self._is_late |= fell
-        return np.flatnonzero(fell & ~self._overridden)
+        return self._alive(np.flatnonzero(fell & ~self._overridden))
+
+    def _alive(self, rows: Rows) -> Rows:
+        # Those that are not stale already, because of a side that has died.
+        if self.watch is None or not len(rows):
+            return rows
+        alive: Rows = rows[self.watch.reasons(rows) == Reason.NONE]
+        return alive
 
     def worth(
         self,
@@ -222,7 +233,9 @@ class Standing:
         is_fresh
             Whether each of them has just completed a pair there.
         """
-        if is_fresh and not self._n_overridden and not np.count_nonzero(np.isnan(beta)):
+        is_watched = self.watch is not None and self.watch.is_active
+        is_plain = is_fresh and not self._n_overridden and not is_watched
+        if is_plain and not np.count_nonzero(np.isnan(beta)):
             if not self._all_were_warm:
                 self._was_warm[rows] = True  # what is defined has enough pairs
                 self._all_were_warm = bool(self._was_warm.all())
@@ -234,6 +247,11 @@ class Standing:
             status[silent] = Status.STALE
             reason[silent] = Reason.NO_RECENT_PAIR
             self._announced.update(rows[silent].tolist())
+        if self.watch is not None and is_watched:
+            dead = self.watch.say(rows)
+            is_dead = dead != Reason.NONE
+            status[is_dead] = Status.STALE
+            reason[is_dead] = dead[is_dead]
         if self._n_overridden:
             overridden = self._overridden[rows]
             status[overridden] = self._override_status[rows][overridden]
@@ -266,4 +284,8 @@ class Standing:
         if self._n_overridden and self._overridden[row]:
             status = Status(self._override_status[row])
             reason = Reason(self._override_reason[row])
+        elif self.watch is not None and self.watch.is_active:
+            dead = self.watch.say_one(row)
+            if dead is not Reason.NONE:
+                return Status.STALE, dead
         return status, reason

@@ -17,19 +17,21 @@ from ..messages import (
     Status,
 )
 from .behavior import Outgoing
-from .tally import Drop, Tally, refuse
+from .tally import Drop, Refusal, Tally, refuse
 
 
 class SymbolWindow(NamedTuple):
     """The handle through which an actor writes its row of one factor, and no other."""
 
-    stage: Callable[[int, int, float, int], Drop | None]
+    stage: Callable[[int, int, float, int], Refusal | None]
     """`Cohort.stage` of the factor."""
     override: Callable[[int, Status | None, Reason], None]
     """`Cohort.override`."""
     forget: Callable[[int], None]
     """`Cohort.forget`."""
     row: int
+    release: Callable[[int, int, float, int], Refusal | None]
+    """`Cohort.release`."""
 
 
 class SymbolActor:
@@ -88,6 +90,28 @@ class SymbolActor:
             if reason is not None:
                 self._tally.drop(reason, message)
         return ()
+
+    def release(self, message: ReturnObserved, factor: int) -> Refusal | None:
+        """Take a return that was held, whatever it says.
+
+        Parameters
+        ----------
+        message
+            As it came.
+        factor
+            Which of the windows had held it.
+
+        Returns
+        -------
+        Drop or None
+            Why it is not in the window, if it is not.
+        """
+        if self.status is not None:
+            return _REFUSALS[self.status]
+        window = self._windows[factor]
+        return window.release(
+            window.row, message.ts_event, message.period_return, message.ts_init
+        )
 
     def restore(self, status: Status) -> None:
         """Go on as halted or removed: the windows say so already."""

@@ -9,7 +9,8 @@ from collections import Counter, deque
 from math import isfinite
 
 from ..estimators import LARGEST
-from ..messages import Message
+from ..messages import BenchmarkReturnObserved, Message, ReturnObserved
+from .quarantine import Absurd, Quarantine
 
 QUARANTINE_LENGTH = 1000
 """Refused messages kept for inspection; at a few hundred bytes each, well under a
@@ -23,6 +24,8 @@ class Drop(enum.StrEnum):
     """A NaN or infinite return where a number was promised."""
     OUT_OF_RANGE = "out_of_range"
     """A return whose square is beyond a float64, so no return at all."""
+    ABSURD = "absurd"
+    """A return beyond the model's limits: held until an operator releases it."""
     UNKNOWN_SYMBOL = "unknown_symbol"
     UNKNOWN_BENCHMARK = "unknown_benchmark"
     DUPLICATE = "duplicate"
@@ -58,6 +61,10 @@ QUARANTINED = frozenset(
 """Reasons that mean somebody is wrong: those messages are kept."""
 
 
+Refusal = Drop | Absurd
+"""Why a window did not take a return; `Absurd` = it is to be held."""
+
+
 def refuse(period_return: float) -> Drop | None:
     """Return why a number cannot be a return, ``None`` when it can."""
     if abs(period_return) <= LARGEST:
@@ -71,11 +78,35 @@ class Tally:
     def __init__(self) -> None:
         self.dropped: Counter[Drop] = Counter()
         self.quarantine: deque[tuple[Drop, Message]] = deque(maxlen=QUARANTINE_LENGTH)
+        self.held = Quarantine()
+        """The returns that were dropped as `ABSURD` and may yet be released."""
 
     def drop(
-        self, reason: Drop, message: Message | None = None, count: int = 1
+        self,
+        reason: Refusal,
+        message: Message | None = None,
+        count: int = 1,
+        *,
+        is_as_sent: bool = True,
     ) -> None:
-        """Count ``count`` dropped observations; keep the message if it is at fault."""
+        """Count ``count`` dropped observations; keep the message if it is at fault.
+
+        Parameters
+        ----------
+        reason
+            Why.
+        message
+            One that was dropped; what is `Absurd` comes with it.
+        count
+            How many.
+        is_as_sent
+            See `HeldReturn`.
+        """
+        if isinstance(reason, Absurd):
+            self.dropped[Drop.ABSURD] += count
+            if isinstance(message, (ReturnObserved, BenchmarkReturnObserved)):
+                self.held.hold(reason, message, is_as_sent=is_as_sent)
+            return
         self.dropped[reason] += count
         if message is not None and reason in QUARANTINED:
             self.quarantine.append((reason, message))

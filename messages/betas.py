@@ -42,6 +42,16 @@ class Reason(enum.IntEnum):
     OVERLOAD = 7
     HALTED_BY_OPERATOR = 8
     REMOVED_BY_OPERATOR = 9
+    ASSET_SILENT = 10
+    """No return of the symbol came for longer than ``feed_timeout``."""
+    BENCHMARK_SILENT = 11
+    """No return of the benchmark did, while the symbol's go on."""
+    FEED_SILENT = 12
+    """Neither did."""
+    ASSET_FROZEN = 13
+    """The symbol's return was the same one ``frozen_after`` bars in a row."""
+    BENCHMARK_FROZEN = 14
+    """The benchmark's was."""
 
 
 BETA_TAG: Final = "U"

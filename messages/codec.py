@@ -31,8 +31,12 @@ from .operations import (
     ActorsListed,
     Answered,
     DeadLettersListed,
+    DiscardHeldReturns,
+    HeldReturnsListed,
     ListActors,
     ListDeadLetters,
+    ListHeldReturns,
+    ReleaseHeldReturns,
     RequeueDeadLetters,
     ReviveActor,
 )
@@ -73,6 +77,10 @@ Message = (
     | ActorsListed
     | DeadLettersListed
     | Answered
+    | ListHeldReturns
+    | ReleaseHeldReturns
+    | DiscardHeldReturns
+    | HeldReturnsListed
 )
 """Any message of wire format version 1."""
 
@@ -104,6 +112,10 @@ MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
     ActorsListed,
     DeadLettersListed,
     Answered,
+    ListHeldReturns,
+    ReleaseHeldReturns,
+    DiscardHeldReturns,
+    HeldReturnsListed,
 )
 """The members of `Message`, in the same order."""
 

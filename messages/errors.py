@@ -17,6 +17,7 @@ The tree, most general first::
     |-- ExtraMissingError (ImportError)       an optional dependency is not installed
     |-- StoreError                            a store that cannot be used, or not all
     |-- MailboxFullError                      a bounded mailbox refused a message
+    |-- NotReleasedError                      a held return that its window cannot take
     |-- ActorDeadError                        a message to an actor that has ended
     |-- SlowSubscriberError                   a subscriber was cut by its own policy
     |-- AddressInUseError (OSError)           another live sidecar has the address
@@ -270,6 +271,23 @@ class MailboxFullError(BetaFactoryError):
         self.actor = actor
         self.capacity = capacity
         super().__init__(f"mailbox of {actor} is full at {capacity} messages")
+
+
+class NotReleasedError(BetaFactoryError):
+    """A return in quarantine that cannot be released, or is not there.
+
+    Parameters
+    ----------
+    number
+        Its number in the quarantine.
+    reason
+        Why not, as it follows the number in a sentence.
+    """
+
+    def __init__(self, number: int, reason: str) -> None:
+        self.number = number
+        self.reason = reason
+        super().__init__(f"held return {number} {reason}")
 
 
 class ActorDeadError(BetaFactoryError):

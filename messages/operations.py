@@ -13,6 +13,9 @@ from .fields import MAX_SYMBOLS, Count, Text, TimestampNs
 MAX_LETTERS = 1000
 """Most dead letters in one message; a sidecar keeps no more."""
 
+MAX_HELD_RETURNS = 1000
+"""Most held returns in one message; a sidecar keeps no more."""
+
 
 class ListActors(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="l", gc=False
@@ -53,6 +56,36 @@ class RequeueDeadLetters(
 
     request: Count
     numbers: Annotated[tuple[Count, ...], Meta(max_length=MAX_LETTERS)]
+
+
+class ListHeldReturns(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="n", gc=False
+):
+    """Ask for the returns in quarantine; answered by `HeldReturnsListed`."""
+
+    request: Count
+    first: Count = 0
+    """The lowest number that is asked for."""
+    limit: Count = MAX_HELD_RETURNS
+    """The newest so many of them."""
+
+
+class ReleaseHeldReturns(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="f", gc=False
+):
+    """Take returns out of quarantine into their windows; answered by `Answered`."""
+
+    request: Count
+    numbers: Annotated[tuple[Count, ...], Meta(max_length=MAX_HELD_RETURNS)]
+
+
+class DiscardHeldReturns(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="x", gc=False
+):
+    """Throw returns in quarantine away; answered by `Answered`."""
+
+    request: Count
+    numbers: Annotated[tuple[Count, ...], Meta(max_length=MAX_HELD_RETURNS)]
 
 
 class ActorListed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -103,6 +136,45 @@ class DeadLettersListed(
     letters: Annotated[tuple[DeadLetterListed, ...], Meta(max_length=MAX_LETTERS)]
 
 
+class HeldReturnListed(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
+):
+    """A return in quarantine, and what it went beyond."""
+
+    number: Count
+    """Its place among all that this sidecar ever held, from 1."""
+    factor: Text
+    name: Text
+    """The symbol, or the benchmark."""
+    ts_event: TimestampNs
+    period_return: float
+    reason: Text
+    """The key of the factor's model that it went beyond."""
+    limit: float
+    """The value of that key."""
+    z: float | None
+    """Distance from the median of its own returns, in robust standard deviations;
+    ``None`` = there were too few of them."""
+    is_as_sent: bool
+    """Whether ``payload`` is the message that was sent; else it is one made of a cell:
+    of a columnar frame, or of a bar that waited for its benchmark."""
+    payload: bytes
+    """The message, encoded."""
+
+
+class HeldReturnsListed(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="N", gc=False
+):
+    """The held returns that were asked for, oldest first."""
+
+    request: Count
+    n_total: Count
+    """How many there were so far, those included that are not held any more."""
+    n_given_up: Count
+    """How many of them had to make room for newer ones."""
+    returns: Annotated[tuple[HeldReturnListed, ...], Meta(max_length=MAX_HELD_RETURNS)]
+
+
 class Answered(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="K", gc=False
 ):
@@ -114,7 +186,15 @@ class Answered(
     """What could not be done, and why; empty = nothing."""
 
 
-Request = ListActors | ReviveActor | ListDeadLetters | RequeueDeadLetters
+Request = (
+    ListActors
+    | ReviveActor
+    | ListDeadLetters
+    | RequeueDeadLetters
+    | ListHeldReturns
+    | ReleaseHeldReturns
+    | DiscardHeldReturns
+)
 """What only an operator may ask."""
 
 REQUEST_TYPES: Final[tuple[type[Request], ...]] = (
@@ -122,8 +202,11 @@ REQUEST_TYPES: Final[tuple[type[Request], ...]] = (
     ReviveActor,
     ListDeadLetters,
     RequeueDeadLetters,
+    ListHeldReturns,
+    ReleaseHeldReturns,
+    DiscardHeldReturns,
 )
 """The members of `Request`, in the same order."""
 
-Answer = ActorsListed | DeadLettersListed | Answered
+Answer = ActorsListed | DeadLettersListed | Answered | HeldReturnsListed
 """What a sidecar answers a `Request` with."""

@@ -30,6 +30,7 @@ from .journal_entries import (
     SubscriptionEnded,
     Taken,
 )
+from .operations import JOURNALED, Operations
 from .sequences import Sequences, last_seq
 from .system import System
 
@@ -221,11 +222,17 @@ class JournalReplay:
             try:
                 position = self._system.take_all(messages, tables, position)
                 if position < len(messages):
-                    self._system.take(messages[position], tables)
+                    self._take_one(messages[position], tables)
             except MalformedMessageError:
                 # Its table is lost with the front of a damaged journal.
                 self.n_refused += 1
             position += 1
+
+    def _take_one(self, message: Message, tables: SymbolTables) -> None:
+        if isinstance(message, JOURNALED):
+            Operations(self._system).answer(message)
+        else:
+            self._system.take(message, tables)
 
     def _peer(self, number: int) -> Peer:
         # One whose greeting is lost with the front of a damaged journal has no name.

@@ -5,7 +5,12 @@ moment. What cannot be done is said, and changes nothing.
 """
 
 from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Final
 
+from ..actors import Behavior
+from ..actors.quarantine import HeldReturn
+from ..actors.release import release
 from ..actors.tables import SymbolTables
 from ..messages import (
     ActorListed,
@@ -14,9 +19,15 @@ from ..messages import (
     Answered,
     DeadLetterListed,
     DeadLettersListed,
+    DiscardHeldReturns,
+    HeldReturnListed,
+    HeldReturnsListed,
     ListActors,
     ListDeadLetters,
+    ListHeldReturns,
     MailboxFullError,
+    NotReleasedError,
+    ReleaseHeldReturns,
     Request,
     RequeueDeadLetters,
     ReviveActor,
@@ -26,6 +37,9 @@ from ..messages.fields import MAX_TEXT_LENGTH
 from .cell import CellState
 from .supervisor import DeadLetter
 from .system import System
+
+JOURNALED: Final = (ReleaseHeldReturns, DiscardHeldReturns)
+"""Requests that change what follows, and so belong into the journal."""
 
 
 class Operations:
@@ -49,7 +63,13 @@ class Operations:
             return self._revive(request)
         if isinstance(request, ListDeadLetters):
             return self._list_dead_letters(request)
-        return self._requeue(request)
+        if isinstance(request, RequeueDeadLetters):
+            return self._requeue(request)
+        if isinstance(request, ListHeldReturns):
+            return self._list_held(request)
+        if isinstance(request, ReleaseHeldReturns):
+            return self._release(request)
+        return self._discard(request)
 
     def _list_actors(self, request: ListActors) -> ActorsListed:
         actors = [
@@ -123,6 +143,76 @@ class Operations:
             n_done=max(len(found) - n_again, 0),
             problem=", ".join(problems),
         )
+
+    def _list_held(self, request: ListHeldReturns) -> HeldReturnsListed:
+        held = self._system.factory.tally.held
+        found = [one for one in held if one.number >= request.first]
+        found = found[max(len(found) - request.limit, 0) :]
+        return HeldReturnsListed(
+            request=request.request,
+            n_total=held.n_total,
+            n_given_up=held.n_given_up,
+            returns=tuple([_held(one) for one in found]),
+        )
+
+    def _release(self, request: ReleaseHeldReturns) -> Answered:
+        n_done = 0
+        problems: list[str] = []
+        for number in dict.fromkeys(request.numbers):
+            try:
+                self._check_actor(number)
+                release(self._system.factory, number)
+            except NotReleasedError as error:
+                problems.append(f"{error.number} {error.reason}")
+            else:
+                n_done += 1
+        self._system.end_turn()
+        return _answered(request, n_done, problems)
+
+    def _check_actor(self, number: int) -> None:
+        # What an actor cannot take now, it could not take as a message either.
+        factory = self._system.factory
+        held = factory.tally.held.get(number)
+        if held is None:
+            return
+        actors: Mapping[str, Behavior] = factory.actors
+        if held.is_benchmark:
+            actors = factory.broadcasters
+        actor = actors.get(held.name)
+        if actor is not None and self._system.state_of(actor) is not CellState.LIVE:
+            state = self._system.state_of(actor)
+            raise NotReleasedError(number, f"has to wait: its actor is {state}")
+
+    def _discard(self, request: DiscardHeldReturns) -> Answered:
+        quarantine = self._system.factory.tally.held
+        numbers = dict.fromkeys(request.numbers)
+        gone = [number for number in numbers if not quarantine.discard(number)]
+        self._system.end_turn()
+        problems = [f"{number} is not held" for number in gone]
+        return _answered(request, len(numbers) - len(gone), problems)
+
+
+def _held(held: HeldReturn) -> HeldReturnListed:
+    finding = held.finding
+    return HeldReturnListed(
+        number=held.number,
+        factor=finding.factor,
+        name=held.name,
+        ts_event=held.message.ts_event,
+        period_return=held.message.period_return,
+        reason=finding.key,
+        limit=finding.limit,
+        z=finding.z,
+        is_as_sent=held.is_as_sent,
+        payload=held.payload,
+    )
+
+
+def _answered(request: Request, n_done: int, problems: Iterable[str]) -> Answered:
+    problem = "; ".join(problems)
+    if len(problem) > MAX_TEXT_LENGTH:
+        problem = f"{problem[: MAX_TEXT_LENGTH - 3]}..."
+    return Answered(request=request.request, n_done=n_done, problem=problem)
 
 
 def _listed(letter: DeadLetter) -> DeadLetterListed:

@@ -103,11 +103,16 @@ def system_lines(statistics: SystemStatistics) -> list[str]:
     dropped = ", ".join(f"{reason} {n:,}" for reason, n in statistics.dropped.items())
     failures = f"{statistics.n_failures:,} failures"
     quarantined = f"{statistics.n_quarantined:,} quarantined"
+    stale = ", ".join(
+        f"{reason} {n:,} ({factor})" for (factor, reason), n in statistics.stale.items()
+    )
     return [
         f"bars      {statistics.n_bars:,}",
         f"pairs     {statistics.n_pairs:,}",
         f"updates   {statistics.n_updates:,}",
         f"dropped   {dropped or 'none'}",
+        f"held      {statistics.n_held:,} in quarantine",
+        f"stale     {stale or 'none'}",
         f"restarts  {statistics.n_restarts:,} after {failures}, {quarantined}",
         f"dead      {statistics.n_dead_letters:,} letters",
     ]

@@ -5,6 +5,7 @@ grant. A subscription that is refused costs nothing but itself; anything else th
 may not say ends the connection.
 """
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ..actors.tables import SymbolTables
@@ -12,6 +13,7 @@ from ..messages import (
     COMMAND_TYPES,
     OBSERVATION_TYPES,
     REQUEST_TYPES,
+    Answered,
     Goodbye,
     Heartbeat,
     InvalidTopicError,
@@ -28,10 +30,13 @@ from ..messages import (
 from ..messages.fields import MAX_TEXT_LENGTH
 from ..messages.topics import check_pattern
 from .access import Grant
+from .operations import JOURNALED
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
     from .server import Server
+
+logger = logging.getLogger(__name__)
 
 _FED = (*OBSERVATION_TYPES, SymbolsDeclared)
 _SUBSCRIPTIONS = (Subscribe, Unsubscribe)
@@ -123,7 +128,17 @@ class Requests:
             self._system.take(message, self._tables)
             self._took(message)
         elif isinstance(message, REQUEST_TYPES):
-            subscriber.send(self._operations.answer(message))
+            if isinstance(message, JOURNALED):
+                self._took(message)  # now: the answer ends the turn that it is of
+            answer = self._operations.answer(message)
+            if isinstance(answer, Answered):
+                logger.info(
+                    "operator.asked request=%s done=%d problem=%r",
+                    type(message).__name__,
+                    answer.n_done,
+                    answer.problem,
+                )
+            subscriber.send(answer)
             subscriber.flush()
         else:
             self._command(subscriber, message)

@@ -14,7 +14,6 @@ import signal
 import socket
 import ssl
 import stat
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,7 @@ import anyio
 import numpy as np
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
-from ..messages import AddressInUseError, ConfigError, RejectReason
+from ..messages import AddressInUseError, ConfigError
 from .access import access_of
 from .address import Address, is_loopback
 from .clock import Clock, LiveClock
@@ -34,6 +33,7 @@ from .durable_store import DurableStore, StoreStatus
 from .journal_replay import RunConfig
 from .memory import keep_freed_memory, settle_objects
 from .peer import Connection
+from .report import Report
 from .server import Server
 from .system import System, SystemStatistics
 from .tls import server_context
@@ -173,13 +173,14 @@ async def serve(
         if on_listening is not None:
             on_listening(address)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_beat, server, clock, config.server.heartbeat_interval_s)
+            tasks.start_soon(beat, server, clock, config.server.heartbeat_interval_s)
             if board is not None:
                 interval_s = config.board.heartbeat_interval_s
                 tasks.start_soon(_beat_board, board, interval_s)
             if store is not None:
                 tasks.start_soon(store.keep_snapshots)
-            tasks.start_soon(_report, system, server, config.server.report_interval_s)
+            interval_s = config.server.report_interval_s
+            tasks.start_soon(Report(system, server).run, interval_s)
             await stop.wait()
             tasks.cancel_scope.cancel()
     finally:
@@ -295,7 +296,8 @@ def _take_over(path: str) -> None:
     raise AddressInUseError(path)
 
 
-async def _beat(server: Server, clock: Clock, interval_s: float) -> None:
+async def beat(server: Server, clock: Clock, interval_s: float) -> None:
+    """Look at the clock, and send every peer a sign of life, for ever."""
     while True:
         await anyio.sleep(interval_s)
         server.system.advance_clock()
@@ -343,31 +345,6 @@ async def _beat_board(board: "BoardWriter", interval_s: float) -> None:
     while True:
         board.beat()
         await anyio.sleep(interval_s)
-
-
-async def _report(system: System, server: Server, interval_s: float) -> None:
-    # Drops are counted where they happen and logged here, once per interval.
-    reported: Counter[str] = Counter()
-    rejected: Counter[RejectReason] = Counter()
-    while True:
-        await anyio.sleep(interval_s)
-        dropped = Counter(system.statistics().dropped)
-        for reason, count in sorted((dropped - reported).items()):
-            logger.warning(
-                "observations.dropped reason=%s count=%d total=%d",
-                reason,
-                count,
-                dropped[reason],
-            )
-        reported = dropped
-        for reason, count in sorted((server.rejected - rejected).items()):
-            logger.warning(
-                "connections.rejected reason=%s count=%d total=%d",
-                reason,
-                count,
-                server.rejected[reason],
-            )
-        rejected = server.rejected.copy()
 
 
 async def _drain(

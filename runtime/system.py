@@ -84,6 +84,10 @@ class SystemStatistics(NamedTuple):
     #: errors that left a callback of this process
     dropped: dict[str, int]
     #: observations not used, by reason
+    n_held: int = 0
+    #: returns in quarantine now
+    stale: dict[tuple[str, str], int] = {}  # noqa: RUF012 - never written to
+    #: topics that are stale now, by factor and reason
 
 
 class System:
@@ -149,7 +153,7 @@ class System:
         self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
         self._every_row = np.ones(len(factory.symbols), dtype=np.bool_)
         self._turn_is_due = False
-        self._timed = [c for c in factory.cohorts if c.factor.model.stale_ns]
+        self._timed = [c for c in factory.cohorts if c.factor.model.goes_by_clock]
         self._waiting_for_room: list[Callable[[], None]] = []
         self._cell_of: dict[int, ActorCell] = {}
         behaviors: list[Behavior] = [
@@ -356,6 +360,10 @@ class System:
             if behavior is not None:
                 self._deliver(behavior, message)
 
+    def state_of(self, behavior: Behavior) -> CellState:
+        """Return where one of the actors is in its life."""
+        return self._cell_of[id(behavior)].state
+
     def tell(self, symbol: str, message: Message) -> None:
         """Tell a symbol's actor a message, whatever `take` would have said to it.
 
@@ -426,6 +434,12 @@ class System:
             ),
             n_listener_failures=self.listeners.n_failures,
             dropped={str(k): n for k, n in sorted(factory.tally.dropped.items())},
+            n_held=len(factory.tally.held),
+            stale={
+                (publisher.factor, reason.name.lower()): n
+                for publisher in factory.publishers
+                for reason, n in publisher.stale().items()
+            },
         )
 
     def _end_turn_soon(self) -> None:

@@ -43,15 +43,18 @@ from beta_factory.messages import (
     Acknowledged,
     AddSymbol,
     BenchmarkReturnMissed,
+    DiscardHeldReturns,
     Goodbye,
     HaltSymbol,
     Heartbeat,
     Hello,
     ListActors,
     ListDeadLetters,
+    ListHeldReturns,
     Message,
     Rejected,
     RejectReason,
+    ReleaseHeldReturns,
     RemoveSymbol,
     RequeueDeadLetters,
     ResumeSymbol,
@@ -109,6 +112,9 @@ def golden_messages() -> list[Message]:
         ReviveActor(request=2, actor="SymbolActor(AAPL)"),
         ListDeadLetters(request=3, limit=10),
         RequeueDeadLetters(request=4, numbers=(1, 2, 3)),
+        ListHeldReturns(request=5, limit=10),
+        ReleaseHeldReturns(request=6, numbers=(1, 2, 3)),
+        DiscardHeldReturns(request=7, numbers=(1, 2, 3)),
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Final
 from .commands import Add, Halt, Remove, Resume, SessionOpens
 from .event import Event
 from .failures import ActorFailure, Overload, Restore, Snapshot
+from .quarantine import Release
 from .transport import Burst, ClockSkew, Delayed, Duplicate, FeedDeath, Gap
 from .values import BenchmarkMissed, Correction, Flat, Offset, Spike
 
@@ -29,4 +30,5 @@ EVENTS: Final[dict[str, type[Event]]] = {
     "overload": Overload,
     "snapshot": Snapshot,
     "restore": Restore,
+    "release": Release,
 }

@@ -13,7 +13,7 @@ from beta_factory.actors import BetaColumns, BetaRows, Factor, MarketBetaConfig
 from beta_factory.actors.cohort import Cohort
 from beta_factory.actors.lockstep import SMALL_FRAME
 from beta_factory.actors.publisher import BetaPublisher
-from beta_factory.actors.tally import Drop, Tally
+from beta_factory.actors.tally import Drop, Refusal, Tally
 from beta_factory.messages import BetaUpdated, Reason, Status
 from strategies import (
     AS_SHIPPED,
@@ -215,7 +215,7 @@ def test_a_frame_is_worth_the_sequence_of_its_single_returns(
             returns = rng.choice([nan, 1.0, 2.0, 3.0], size=len(rows))
             with taken.taken():
                 dropped = framed.stage_column(rows, ts, returns, 8)
-            expected: list[tuple[int, Drop]] = []
+            expected: list[tuple[int, Refusal]] = []
             for position, (row, value) in enumerate(
                 zip(rows.tolist(), returns.tolist(), strict=True)
             ):

@@ -1,5 +1,7 @@
 """What a configuration refuses, each with its key and its reason."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -102,6 +104,94 @@ def test_a_file_with_a_wrong_key_or_value_is_refused(
 ) -> None:
     with pytest.raises(msgspec.ValidationError, match=complaint):
         msgspec.convert(content, MarketBetaConfig)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        (
+            {"max_abs_return": 0.0},
+            ("max_abs_return", "must be above 0 and finite, was 0"),
+        ),
+        (
+            {"max_robust_z": float("inf")},
+            ("max_robust_z", "must be above 0 and finite, was inf"),
+        ),
+        (
+            {"robust_min_observations": 4},
+            ("robust_min_observations", "must be at least 5, was 4"),
+        ),
+        (
+            {"max_robust_z": 9.0, "robust_window": 29},
+            (
+                "robust_window",
+                "a past of 29 bars never holds 30 returns (robust_min_observations)",
+            ),
+        ),
+        (
+            {"max_robust_z": 9.0, "window": "time", "lookback_length": "1h"},
+            (
+                "robust_window",
+                "is needed beside max_robust_z: a window of time has no number of bars",
+            ),
+        ),
+        ({"frozen_after": 1}, ("frozen_after", "must be at least 2 bars, was 1")),
+        ({"feed_timeout": "5 sec"}, ("feed_timeout", "5 sec")),
+    ],
+)
+def test_limits_that_cannot_hold_are_refused(
+    keys: dict[str, Any], problem: tuple[str, str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        MarketBetaConfig(**keys)
+    ((key, reason),) = refused.value.problems
+    assert key == problem[0]
+    assert problem[1] in reason
+
+
+@pytest.mark.parametrize(
+    ("keys", "bars"),
+    [
+        ({}, 390),
+        ({"robust_window": 100}, 100),
+        ({"window": "pairs", "lookback_length": 200}, 200),
+        ({"window": "session"}, 390),
+        ({"half_life": 50.0}, 150),
+        (
+            {"window": "time", "lookback_length": "2h", "bar_interval": "1min"},
+            120,
+        ),
+        (
+            {"window": "time", "half_life": "30min", "bar_interval": "1min"},
+            90,
+        ),
+        ({"window": "time", "lookback_length": "2h"}, None),
+    ],
+)
+def test_a_past_is_as_long_as_the_window_unless_said(
+    keys: dict[str, Any], bars: int | None
+) -> None:
+    assert MarketBetaConfig(**keys).robust_bars == bars
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"max_abs_return": 0.5},
+        {"max_robust_z": 9.0},
+        {"feed_timeout": "5s"},
+        {"frozen_after": 9},
+    ],
+)
+def test_any_limit_makes_a_guarded_model_of_the_same_windows(
+    keys: dict[str, Any],
+) -> None:
+    model = MarketBetaConfig(**keys)
+    assert model.is_guarded
+    assert not MarketBetaConfig().is_guarded
+    assert model.unguarded == MarketBetaConfig()
+    assert Factor("SPY", model=model).windows == Factor("SPY")
+    assert model.goes_by_clock == ("feed_timeout" in keys)
 
 
 FACTOR = Factor("SPY")

@@ -27,7 +27,9 @@ class Stage:
             for name in benchmarks
         }
         windows = tuple(
-            SymbolWindow(cohort.stage, cohort.override, cohort.forget, BAC)
+            SymbolWindow(
+                cohort.stage, cohort.override, cohort.forget, BAC, cohort.release
+            )
             for cohort in self.cohorts.values()
         )
         self.apart = np.zeros(3, dtype=np.bool_)

@@ -27,19 +27,24 @@ from beta_factory.messages import (
     BetaUpdated,
     DeadLetterListed,
     DeadLettersListed,
+    DiscardHeldReturns,
     Encoding,
     Goodbye,
     HaltSymbol,
     Heartbeat,
+    HeldReturnListed,
+    HeldReturnsListed,
     Hello,
     ListActors,
     ListDeadLetters,
+    ListHeldReturns,
     MalformedMessageError,
     Message,
     Overflow,
     Reason,
     Rejected,
     RejectReason,
+    ReleaseHeldReturns,
     RemoveSymbol,
     RequeueDeadLetters,
     ResumeSymbol,
@@ -290,6 +295,43 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
         Answered(request=5, n_done=1, problem="no"),
         "94 a14b 05 01 a26e6f",
     ),
+    "ListHeldReturns": (
+        ListHeldReturns(request=3, first=4, limit=5),
+        "94 a16e 03 04 05",
+    ),
+    "ReleaseHeldReturns": (
+        ReleaseHeldReturns(request=5, numbers=(4, 300)),
+        "93 a166 05 92 04 cd012c",
+    ),
+    "DiscardHeldReturns": (
+        DiscardHeldReturns(request=5, numbers=(4, 300)),
+        "93 a178 05 92 04 cd012c",
+    ),
+    "HeldReturnsListed": (
+        HeldReturnsListed(
+            request=3,
+            n_total=9,
+            n_given_up=2,
+            returns=(
+                HeldReturnListed(
+                    number=4,
+                    factor="f",
+                    name="A",
+                    ts_event=1,
+                    period_return=0.5,
+                    reason="r",
+                    limit=0.25,
+                    z=None,
+                    is_as_sent=True,
+                    payload=b"\x01",
+                ),
+            ),
+        ),
+        (
+            "95 a14e 03 09 02 91 9a 04 a166 a141 01 cb3fe0000000000000 a172"
+            "cb3fd0000000000000 c0 c3 c40101"
+        ),
+    ),
     "AddSymbol": (AddSymbol(symbol="BRK.B", ts_init=1), "93 a161 a542524b2e42 01"),
     "RemoveSymbol": (
         RemoveSymbol(symbol="BRK.B", ts_init=1),
@@ -362,6 +404,11 @@ VOCABULARY: Final[dict[type[Enum], dict[str, int | str]]] = {
         "OVERLOAD": 7,
         "HALTED_BY_OPERATOR": 8,
         "REMOVED_BY_OPERATOR": 9,
+        "ASSET_SILENT": 10,
+        "BENCHMARK_SILENT": 11,
+        "FEED_SILENT": 12,
+        "ASSET_FROZEN": 13,
+        "BENCHMARK_FROZEN": 14,
     },
     Role: {
         "FEED": "feed",
@@ -419,6 +466,10 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     DeadLettersListed: {},
     RequeueDeadLetters: {},
     Answered: {"problem": ""},
+    ListHeldReturns: {"first": 0, "limit": 1000},
+    ReleaseHeldReturns: {},
+    DiscardHeldReturns: {},
+    HeldReturnsListed: {},
     HaltSymbol: {"ts_init": 0},
     ResumeSymbol: {"ts_init": 0},
     AddSymbol: {"ts_init": 0},
@@ -501,7 +552,7 @@ def test_every_struct_of_the_package_is_a_message_type() -> None:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, msgspec.Struct)
     }
-    parts = {ActorListed, DeadLetterListed}  # of an answer
+    parts = {ActorListed, DeadLetterListed, HeldReturnListed}  # of an answer
     assert structs == set(MESSAGE_TYPES) | parts
 
 
@@ -550,6 +601,22 @@ letter_lists = st.lists(
         actor=texts,
         reason=texts,
         buried_ns=counts,
+        payload=st.binary(max_size=40),
+    ),
+    max_size=3,
+).map(tuple)
+held_lists = st.lists(
+    st.builds(
+        HeldReturnListed,
+        number=counts,
+        factor=texts,
+        name=texts,
+        ts_event=counts,
+        period_return=st.floats(),
+        reason=texts,
+        limit=st.floats(),
+        z=st.none() | st.floats(),
+        is_as_sent=st.booleans(),
         payload=st.binary(max_size=40),
     ),
     max_size=3,
@@ -693,6 +760,15 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
     },
     RequeueDeadLetters: {"request": counts, "numbers": number_lists},
     Answered: {"request": counts, "n_done": counts, "problem": texts},
+    ListHeldReturns: {"request": counts, "first": counts, "limit": counts},
+    ReleaseHeldReturns: {"request": counts, "numbers": number_lists},
+    DiscardHeldReturns: {"request": counts, "numbers": number_lists},
+    HeldReturnsListed: {
+        "request": counts,
+        "n_total": counts,
+        "n_given_up": counts,
+        "returns": held_lists,
+    },
     HaltSymbol: {"symbol": names, "ts_init": counts},
     ResumeSymbol: {"symbol": names, "ts_init": counts},
     AddSymbol: {"symbol": names, "ts_init": counts},
@@ -709,6 +785,7 @@ WRONG_VALUES: Final[dict[st.SearchStrategy[Any], list[object]]] = {
     texts: ["A" * 1025, b"text", 1, None],
     actor_lists: [None, 1, [["A", "live", 0, 0, -1]], [["A"]]],
     letter_lists: [None, 1, [[1, "A", "r", -1, b""]], [[1]]],
+    held_lists: [None, 1, [[1, "f", "A", -1, 0.5, "r", 1.0, None, True, b""]], [[1]]],
     number_lists: [None, 1, [-1], ["1"], [0] * 1001],
     patterns: ["", "A" * 513, b"beta.>", 1, None],
     numbers: ["0.5", b"", True, None, [0.5]],
@@ -723,7 +800,7 @@ WRONG_VALUES: Final[dict[st.SearchStrategy[Any], list[object]]] = {
     overflows: ["block", "", 0, None],
     reject_reasons: ["mood", "", 0, None],
     statuses: [-1, 8, 1.0, True, None, "ok"],
-    reasons: [-1, 10, 1.0, True, None, "none"],
+    reasons: [-1, 15, 1.0, True, None, "none"],
 }
 
 

@@ -26,6 +26,7 @@ from beta_factory.messages import (
     MailboxFullError,
     MalformedMessageError,
     NotOnBoardError,
+    NotReleasedError,
     PayloadError,
     RejectedError,
     RejectReason,
@@ -154,6 +155,11 @@ CASES: Final[dict[str, Case]] = {
         StoreError("/var/store", "file is not a database"),
         {"path": "/var/store", "reason": "file is not a database", "position": None},
         "/var/store: file is not a database",
+    ),
+    "release": Case(
+        NotReleasedError(17, "is not held"),
+        {"number": 17, "reason": "is not held"},
+        "held return 17 is not held",
     ),
     "mailbox": Case(
         MailboxFullError("symbol/AAPL", 256),

@@ -159,6 +159,11 @@ def test_factor_section_has_the_keys_of_factor_and_model() -> None:
         "FACTORS__MARKET__HALF_LIFE": "30",
         "FACTORS__MARKET__BAR_INTERVAL": "1min",
         "FACTORS__MARKET__CALENDAR": "09:30-16:00 America/New_York",
+        "FACTORS__MARKET__MAX_ABS_RETURN": "0.5",
+        "FACTORS__MARKET__MAX_ROBUST_Z": "25",
+        "FACTORS__MARKET__ROBUST_WINDOW": "390",
+        "FACTORS__MARKET__FEED_TIMEOUT": "5s",
+        "FACTORS__MARKET__FROZEN_AFTER": "60",
     }
     text = describe(parse_config(SMALLEST, environ=variables(**given)))
     section = text.partition("[factors.market]\n")[2]
@@ -882,6 +887,7 @@ def test_description_is_what_the_sample_says() -> None:
         'returns = "simple"\n'
         'overnight = "exclude"\n'
         "allowed_lateness = 0\n"
+        "robust_min_observations = 30\n"
     )
 
 

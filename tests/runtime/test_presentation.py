@@ -29,12 +29,16 @@ SYSTEM = SystemStatistics(
     n_quarantined=1,
     n_listener_failures=4,
     dropped={"late": 1_234, "unpaired": 5},
+    n_held=1_001,
+    stale={("market", "asset_silent"): 2, ("market", "no_recent_pair"): 3},
 )
 SYSTEM_LINES = [
     "bars      1,000",
     "pairs     12,345",
     "updates   12,400",
     "dropped   late 1,234, unpaired 5",
+    "held      1,001 in quarantine",
+    "stale     asset_silent 2 (market), no_recent_pair 3 (market)",
     "restarts  2 after 7 failures, 1 quarantined",
     "dead      3 letters",
 ]
@@ -139,9 +143,9 @@ def test_a_replay_is_described_with_its_rate_and_its_digest(
     elapsed_s: float, rate: str
 ) -> None:
     lines = replay_lines(ReplaySummary(99, SYSTEM, elapsed_s, "abc"))
-    assert lines[:6] == SYSTEM_LINES
-    assert lines[6].startswith(f"rate      {rate}")
-    assert lines[7] == "digest    sha256:abc"
+    assert lines[:8] == SYSTEM_LINES
+    assert lines[8].startswith(f"rate      {rate}")
+    assert lines[9] == "digest    sha256:abc"
 
 
 def test_a_sidecar_is_described_with_its_peers() -> None:

@@ -820,5 +820,5 @@ def test_statistics_add_up_over_factors(loop: VirtualLoop) -> None:
     play(stage, bars_of(4))
     statistics = stage.system.statistics()
     assert statistics[:3] == (8, 24, 24)
-    assert set(statistics[3:-1]) == {0}
+    assert {n for n in statistics[3:] if isinstance(n, int)} == {0}
     assert statistics.dropped == {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import nan
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
@@ -214,6 +215,36 @@ MAX_BARS = 48
 """Six windows of bars or pairs, one after the other."""
 MAX_BARS_DECAYING = 24
 """Some eight half-lives: no bar of them leaves, so more of them are only more."""
+
+GUARD: dict[str, Any] = {
+    "max_robust_z": 3.0,
+    "max_abs_return": 30.0,
+    "robust_window": 10,
+    "robust_min_observations": 5,
+    "frozen_after": 3,
+}
+"""Limits so narrow that stories meet them often."""
+
+
+def guarded(story: Story, rng: random.Random) -> Story:
+    """Return the story told to a guarded model, with bad prints and stuck prices."""
+    stuck = 0.0
+    for bar in story.bars:
+        stuck = max(stuck - 0.2, 0.0) if rng.random() > 0.1 else 1.0
+        for row, value in enumerate(bar.returns):
+            fate = rng.random()
+            if fate < 0.04:
+                bar.returns[row] = value * 100.0
+            elif fate < stuck:
+                bar.returns[row] = 0.0
+        if bar.benchmark is not None:
+            fate = rng.random()
+            if fate < 0.04:
+                bar.benchmark *= 100.0
+            elif fate < stuck:
+                bar.benchmark = 0.0
+    story.bars[0].benchmark = 0.5
+    return Story(msgspec.structs.replace(story.model, **GUARD), story.bars)
 
 
 @st.composite

@@ -25,6 +25,7 @@ from beta_factory.runtime.script.failures import (
     ProcessRestarted,
     SnapshotTaken,
 )
+from beta_factory.runtime.script.quarantine import HeldReleased
 from beta_factory.runtime.script.turns import Arrival, Market, Turn, name_of
 from strategies import asset, bench
 
@@ -52,6 +53,8 @@ def text(arrival: Arrival) -> str:
             return f"{type(arrival).__name__} {arrival.symbol}~{arrival.ts_init}"
         case Poison():
             return f"Poison {arrival.symbol}"
+        case HeldReleased():
+            return f"HeldReleased {arrival.symbol}"
         case SnapshotTaken() | ProcessRestarted():
             return type(arrival).__name__
         case _:
@@ -104,6 +107,11 @@ CASES: Final[list[tuple[str, dict[str, Any], dict[str, list[str] | None]]]] = [
         "remove",
         {"symbol": "A", "at": 1},
         {"1": ["RemoveSymbol A~10", "SPY@10=0.01", "A@10=0.1"]},
+    ),
+    (
+        "release",
+        {"symbol": "A", "at": 2},
+        {"2": ["HeldReleased A", "SPY@20=0.01", "A@20=0.1"]},
     ),
     (
         "session_opened",
