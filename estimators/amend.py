@@ -33,7 +33,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
-        deviation = value - self._pivots.item(row)
+        deviation = value - self._pivot_cells[row]
         self._look_for_tiny(bar, np.array([deviation]))
         x = float(self._x[slot])
         if isnan(x):
@@ -133,7 +133,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         self._tiny_bar = state["tiny_bar"]
         self._in_use = 0
         self._pivot_x = state["pivot_x"]
-        self._pivots = np.array(state["pivots"])
+        self._set_pivots(np.array(state["pivots"]))
         self._suffixes = [
             Sets(max(1, run.n_bars), self.n_rows) for run in (self._stretch, self._next)
         ]

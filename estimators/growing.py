@@ -42,7 +42,7 @@ class GrowingSets(Grid):
         super().__init__(n_rows, capacity)
         self.min_observations = min_observations
         self._pivot_x = 0.0
-        self._pivots = np.zeros(n_rows)
+        self._set_pivots(np.zeros(n_rows))
         self._tiny_bar = -1
         """Newest bar with a value so small that its variance may underflow."""
         self._flat_since = 0
@@ -50,7 +50,7 @@ class GrowingSets(Grid):
         self._last_x = nan
         """which is this."""
         self._growing = Sets(2, n_rows)
-        self._asset_cells = cells_of(self._growing.asset)
+        self._asset_cells = self._growing.cells
         self._own_cells = cells_of(self._growing.own)
         self._terms = Terms(n_rows)
         # The newest bar, while it takes pairs.
@@ -109,12 +109,17 @@ class GrowingSets(Grid):
         """Add the newest bar's return of one row: `add` over floats."""
         if isnan(self._x[self.newest % len(self.stamps)]):
             return
-        self._split_growing()
-        y = self.cells[row] - self._pivots.item(row)
+        if not (self._growing.is_own[BACK] and self._growing.is_own[HEAD]):
+            self._split_growing()
+        y = self.cells[row] - self._pivot_cells[row]
         if y * y < TINY * TINY and y:
             self._tiny_bar = self.newest
         self._add_to_growing(row, self._terms.shared[X], y)
         self._n_added += 1
+
+    def _set_pivots(self, pivots: Floats) -> None:
+        self._pivots = pivots
+        self._pivot_cells = cells_of(pivots)
 
     def _await_pairs(self) -> None:
         # The newest bar has its benchmark, or will have no pair.

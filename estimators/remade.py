@@ -46,8 +46,9 @@ class RemadeSets(SlabSets):
             pairs = np.where(
                 np.isnan(x)[:, None], np.nan, self._y[slots[:, None], rows]
             )
-            self._pivots = self._pivots.copy()
-            self._pivots[rows] = better_pivot(pairs, error)
+            pivots = self._pivots.copy()
+            pivots[rows] = better_pivot(pairs, error)
+            self._set_pivots(pivots)
         self._remake(np.arange(self.n_rows) if moves else rows)
 
     def _remake(self, rows: Rows) -> None:

@@ -138,17 +138,13 @@ class SlabSets(GrowingSets):
         # `Moments` of one row.
         sets, at = self._front()
         growing = self._growing
-        asset = sets.asset[at, :, row].tolist()
-        more = growing.asset[BACK, :, row].tolist()
-        benchmark = _of_row(sets, at, row)
-        more_x = _of_row(growing, BACK, row)
         moments = centre_one(
-            [a + b for a, b in zip(asset, more, strict=True)],
-            [a + b for a, b in zip(benchmark, more_x, strict=True)],
+            plus(sets.row(at, row), growing.row(BACK, row)),
+            plus(sets.benchmark_row(at, row), growing.benchmark_row(BACK, row)),
             self._pivot_x,
-            self._pivots.item(row),
+            self._pivot_cells[row],
         )
-        if self.basis.is_flat:
+        if self._flat_since <= self.oldest:
             n, mean_x, mean_y, _, cxy, cyy, _, yy = moments
             return n, mean_x, mean_y, 0.0, cxy, cyy, 0.0, yy
         return moments
@@ -234,11 +230,3 @@ class SlabSets(GrowingSets):
         terms.of_benchmark(x - self._pivot_x)
         is_complete, _ = terms.of_bar(self._y[slot], self._pivots)
         suffixes.add(after - 1, after, terms, is_complete=is_complete)
-
-
-def _of_row(sets: Sets, at: int, row: int) -> list[float]:
-    # The benchmark side of one row.
-    if not sets.is_own[at]:
-        return list(sets.shared[at])
-    side: list[float] = sets.own[at, :, row].tolist()
-    return side

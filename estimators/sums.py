@@ -36,13 +36,12 @@ Every operation stands here twice: over arrays, and over floats for turns of a f
 rows. They are the same operations in the same order, so they agree to the last bit.
 """
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .moments import Floats
+from .moments import Floats, cells_of
 from .ols import Moments, RowMoments
 from .recalc import TINY, U, largest_spread
 
@@ -81,16 +80,35 @@ class Sets:
         self.n_sets = n_sets
         self.n_rows = n_rows
         self.asset = np.zeros((n_sets, SIDE, n_rows))
+        self.cells = cells_of(self.asset)
+        """``asset`` as flat scalars."""
         self.shared: list[Shared] = [NOTHING] * n_sets
         self.is_own = [False] * n_sets
         self._own: Floats | None = None
+        self._own_cells: memoryview[float] | None = None
 
     @property
     def own(self) -> Floats:
         """The benchmark sides row by row, shape (n_sets, SIDE, n_rows)."""
         if self._own is None:
             self._own = np.zeros((self.n_sets, SIDE, self.n_rows))
+            self._own_cells = cells_of(self._own)
         return self._own
+
+    def row(self, at: int, row: int) -> tuple[float, float, float]:
+        """Return the asset side of one row."""
+        cells, n_rows = self.cells, self.n_rows
+        place = at * SIDE * n_rows + row
+        return cells[place], cells[place + n_rows], cells[place + 2 * n_rows]
+
+    def benchmark_row(self, at: int, row: int) -> tuple[float, float, float]:
+        """Return the benchmark side of one row."""
+        cells = self._own_cells
+        if cells is None or not self.is_own[at]:
+            return self.shared[at]
+        n_rows = self.n_rows
+        place = at * SIDE * n_rows + row
+        return cells[place], cells[place + n_rows], cells[place + 2 * n_rows]
 
     def benchmark(self, at: int) -> Floats:
         """Return the benchmark side of a set, shape (SIDE, n_rows) or (SIDE, 1)."""
@@ -301,12 +319,12 @@ def centre(
 
 
 def centre_one(
-    asset: Sequence[float], benchmark: Sequence[float], pivot_x: float, pivot_y: float
+    asset: Shared, benchmark: Shared, pivot_x: float, pivot_y: float
 ) -> RowMoments:
     """Return `Moments` of one row: `centre` over floats."""
     y, xy, yy = asset
     n, x, xx = benchmark
-    count = max(n, 1.0)
+    count = max(1.0, n)
     mean_x, mean_y = x / count, y / count
     return (
         n,

@@ -52,7 +52,8 @@ def moments(content: Sequence[Pair]) -> RowMoments:
         x, y = pair[0] - pivot_x, pair[1] - pivot_y
         for position, term in enumerate((y, x * y, y * y, 1.0, x, x * x)):
             sums[position] += term
-    return centre_one(sums[:3], sums[3:], pivot_x, pivot_y)
+    y, xy, yy, n, x, xx = sums
+    return centre_one((y, xy, yy), (n, x, xx), pivot_x, pivot_y)
 
 
 def solved(
