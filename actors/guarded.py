@@ -58,6 +58,7 @@ class GuardedCohort(Cohort):
         self._bars: list[BarLimits] = []
         """Of the bars that may be amended and of the one before, oldest first."""
         self._hold(BarLimits(self._robust.bounds, self._next_benchmark))
+        self._takes_groups = True  # `stage_rows` has looked at each
 
     def open_bar(
         self, ts_event: int, benchmark_return: float, ts_init: int
@@ -161,6 +162,24 @@ class GuardedCohort(Cohort):
         if not refused:
             return others
         return sorted([*refused, *others], key=lambda entry: entry[0])
+
+    def stage_rows(
+        self,
+        rows: Rows,
+        ts_event: int,
+        returns: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+    ) -> list[tuple[int, Refusal]]:
+        """Take many single returns of one bar, but for those that are absurd."""
+        if ts_event == self.ts_event:
+            low, high = self._newest.limits
+            beyond = (returns < low[rows]) | (returns > high[rows])
+            if beyond.any():
+                return self._stage_each(rows, ts_event, returns, ts_inits.tolist())
+        refused = super().stage_rows(rows, ts_event, returns, ts_inits)
+        if not refused:  # else each has been staged, and has left its own mark
+            self._watch.heard[rows] = True
+        return refused
 
     def advance_clock(self, now_ns: int) -> None:
         """Tell the time: rows become stale by their silence, or by that of a side."""

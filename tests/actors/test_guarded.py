@@ -517,6 +517,40 @@ class Group:
         return self._messages[position]
 
 
+@examples(60)
+@given(st.data())
+def test_any_group_is_worth_its_messages(data: st.DataObject) -> None:
+    rng = random.Random(data.draw(seeds))
+    config = MarketBetaConfig(12, 3, allowed_lateness=rng.choice([0, 2]), **GUARD)
+    one, other = (a_factory(config, "AAPL", "BAC", "IBM") for _ in range(2))
+    singles: list[BetaUpdated] = []
+    together: list[BetaUpdated] = []
+    for ts in range(1, 40):
+        if rng.random() < 0.9:
+            market = bench(ts, rng.gauss(0, 1))
+            singles += heard(one, [market])
+            together += heard(other, [market])
+        said = [
+            asset(
+                rng.choice(one.symbols),
+                max(ts + rng.choice([0, 0, 0, 0, 1, -1]), 1),
+                rng.gauss(0, 1) * rng.choice([1, 1, 1, 1, 50]),
+                ts_init=rng.randrange(9),
+            )
+            for _ in range(rng.randint(1, 5))
+        ]
+        for stamp in dict.fromkeys(message.ts_event for message in said):
+            group = [message for message in said if message.ts_event == stamp]
+            group += group[: rng.randrange(2)]
+            singles += heard(one, list(group))
+            rows = np.array([other.row_of[message.symbol] for message in group])
+            assert other.take_group(Group(group), rows) == []
+            together += [row for part in other.commit() for row in part.as_rows()]
+    assert [encode(u) for u in together] == [encode(u) for u in singles]
+    assert list(other.tally.held) == list(one.tally.held)
+    assert other.tally.dropped == one.tally.dropped
+
+
 @pytest.mark.parametrize("lateness", [0, 2])
 def test_a_group_is_worth_its_messages(lateness: int) -> None:
     config = msgspec.structs.replace(BOUND, allowed_lateness=lateness)
