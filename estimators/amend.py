@@ -169,7 +169,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def _split_all(self) -> None:
         # Some row will lack a bar that none did.
         self._settle()
-        for sets in (self._growing, *self._slots, *self._suffixes):
+        for sets in (self._growing, self._closed, *self._slots, *self._suffixes):
             for at in range(sets.n_sets):
                 sets.split(at)
 
