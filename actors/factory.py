@@ -102,8 +102,9 @@ class BetaFactory:
         _check(symbols, factors)
         self.symbols = tuple(sorted(set(symbols)))
         self.factors = tuple(factors)
-        self.tally = Tally()
         self.row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
+        benchmarks = sorted({factor.benchmark for factor in self.factors})
+        self.tally = Tally(self.row_of, benchmarks)
         self.cohorts = tuple(
             Cohort(factor, self.symbols, self.tally) for factor in self.factors
         )
@@ -130,7 +131,7 @@ class BetaFactory:
                 tuple(c for c in self.cohorts if c.factor.benchmark == name),
                 self.tally,
             )
-            for name in sorted({factor.benchmark for factor in self.factors})
+            for name in benchmarks
         }
         self._tables = SymbolTables(self.row_of)
 
@@ -198,6 +199,7 @@ class BetaFactory:
                 "symbols": self.symbols,
                 "factors": [msgspec.to_builtins(factor) for factor in self.factors],
                 "dropped": {str(reason): n for reason, n in self.tally.dropped.items()},
+                "tally": self.tally.state(),
                 "halts": [actor.status for actor in self.actors.values()],
                 "tables": self._tables.state(),
                 "cohorts": [cohort.state() for cohort in self.cohorts],
@@ -244,6 +246,7 @@ class BetaFactory:
         self.tally.dropped.update(
             {Drop(reason): n for reason, n in state["dropped"].items()}
         )
+        self.tally.restore(state["tally"])
         self._tables.restore(state["tables"])
 
     def route(self, message: Message) -> Behavior | None:

@@ -86,6 +86,13 @@ from .returns import (
     SessionOpened,
     SymbolsDeclared,
 )
+from .status import (
+    ReportStatus,
+    SourceReported,
+    StatusReported,
+    SubscriberReported,
+    TopicReported,
+)
 from .topics import beta_topic, matches, parse_beta_topic, status_topic
 
 __all__ = [
@@ -140,6 +147,7 @@ __all__ = [
     "Rejected",
     "RejectedError",
     "RemoveSymbol",
+    "ReportStatus",
     "Request",
     "RequeueDeadLetters",
     "ResumeSymbol",
@@ -150,12 +158,16 @@ __all__ = [
     "SessionOpened",
     "SlowSubscriberError",
     "SnapshotError",
+    "SourceReported",
     "StaleBoardError",
     "Status",
+    "StatusReported",
     "StoreError",
     "Subscribe",
     "Subscribed",
+    "SubscriberReported",
     "SymbolsDeclared",
+    "TopicReported",
     "Unsubscribe",
     "WireVersionError",
     "beta_topic",

@@ -44,6 +44,7 @@ from .returns import (
     SessionOpened,
     SymbolsDeclared,
 )
+from .status import ReportStatus, StatusReported
 
 Message = (
     ReturnObserved
@@ -73,6 +74,8 @@ Message = (
     | ActorsListed
     | DeadLettersListed
     | Answered
+    | ReportStatus
+    | StatusReported
 )
 """Any message of wire format version 1."""
 
@@ -104,6 +107,8 @@ MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
     ActorsListed,
     DeadLettersListed,
     Answered,
+    ReportStatus,
+    StatusReported,
 )
 """The members of `Message`, in the same order."""
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from .fields import MAX_SYMBOLS, Count, Text, TimestampNs
+from .status import ReportStatus, StatusReported
 
 MAX_LETTERS = 1000
 """Most dead letters in one message; a sidecar keeps no more."""
@@ -114,7 +115,7 @@ class Answered(
     """What could not be done, and why; empty = nothing."""
 
 
-Request = ListActors | ReviveActor | ListDeadLetters | RequeueDeadLetters
+Request = ListActors | ReviveActor | ListDeadLetters | RequeueDeadLetters | ReportStatus
 """What only an operator may ask."""
 
 REQUEST_TYPES: Final[tuple[type[Request], ...]] = (
@@ -122,8 +123,9 @@ REQUEST_TYPES: Final[tuple[type[Request], ...]] = (
     ReviveActor,
     ListDeadLetters,
     RequeueDeadLetters,
+    ReportStatus,
 )
 """The members of `Request`, in the same order."""
 
-Answer = ActorsListed | DeadLettersListed | Answered
+Answer = ActorsListed | DeadLettersListed | Answered | StatusReported
 """What a sidecar answers a `Request` with."""

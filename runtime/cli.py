@@ -32,6 +32,7 @@ from .cli_common import (
     token_of,
 )
 from .cli_operator import actors, dead_letters
+from .cli_status import status
 from .cli_store import asof, record, store
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.add_typer(actors, name="actors")
 app.add_typer(dead_letters, name="dead-letters")
+app.command()(status)
 app.command()(record)
 app.command()(asof)
 app.command()(store)

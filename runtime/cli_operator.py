@@ -60,7 +60,7 @@ def list_actors(
 ) -> None:
     """List every actor with its state, its mail and its failures."""
     with errors():
-        answer = _ask(
+        answer = ask_for(
             ListActors(request=1, state=state),
             ActorsListed,
             address,
@@ -69,7 +69,7 @@ def list_actors(
         )
     if as_json:
         for actor in answer.actors:
-            _print_json(msgspec.structs.asdict(actor))
+            print_json(msgspec.structs.asdict(actor))
         return
     typer.echo(
         f"{'actor':<40} {'state':<12} {'waiting':>8} {'failures':>8}  last error"
@@ -93,7 +93,7 @@ def revive_actor(
 ) -> None:
     """Restart a quarantined actor with a new restart budget."""
     with errors():
-        answer = _ask(
+        answer = ask_for(
             ReviveActor(request=1, actor=actor),
             Answered,
             address,
@@ -116,7 +116,7 @@ def list_dead_letters(
 ) -> None:
     """List the newest dead letters, oldest first."""
     with errors():
-        answer = _ask(
+        answer = ask_for(
             ListDeadLetters(request=1, limit=limit),
             DeadLettersListed,
             address,
@@ -125,7 +125,7 @@ def list_dead_letters(
         )
     for letter in answer.letters:
         if as_json:
-            _print_json(_described(letter))
+            print_json(_described(letter))
         else:
             kind = type(decode(letter.payload)).__name__
             typer.echo(f"{letter.number:>8} {letter.actor:<12} {kind}  {letter.reason}")
@@ -144,7 +144,7 @@ def show_dead_letter(
 ) -> None:
     """Show one dead letter with its message, as JSON."""
     with errors():
-        answer = _ask(
+        answer = ask_for(
             ListDeadLetters(request=1, first=number),
             DeadLettersListed,
             address,
@@ -155,7 +155,7 @@ def show_dead_letter(
     if not found:
         typer.echo(f"dead letter {number} is not kept", err=True)
         raise typer.Exit(EXIT_WRONG)
-    _print_json(_described(found[0]))
+    print_json(_described(found[0]))
 
 
 @dead_letters.command("requeue")
@@ -172,7 +172,7 @@ def requeue_dead_letters(
 ) -> None:
     """Send dead letters to their actors again."""
     with errors():
-        answer = _ask(
+        answer = ask_for(
             RequeueDeadLetters(request=1, numbers=tuple(numbers)),
             Answered,
             address,
@@ -182,13 +182,14 @@ def requeue_dead_letters(
     _print_answer(answer, "requeued")
 
 
-def _ask(
+def ask_for(
     request: Request,
     kind: type[A],
     address: str | None,
     token: str | None,
     tls: "ClientTls | None",
 ) -> A:
+    """Ask a sidecar once; the answer is of the kind that belongs to the request."""
     from .operator_client import run_ask  # noqa: PLC0415 - each command loads what it needs
 
     answer = run_ask(request, address, token=token, tls=tls)
@@ -212,6 +213,7 @@ def _print_answer(answer: Answered, done: str) -> None:
         raise typer.Exit(EXIT_WRONG)
 
 
-def _print_json(value: dict[str, object]) -> None:
+def print_json(value: dict[str, object]) -> None:
+    """Print one JSON object on a line."""
     sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
     sys.stdout.buffer.flush()

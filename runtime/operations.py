@@ -17,7 +17,6 @@ from ..messages import (
     ListActors,
     ListDeadLetters,
     MailboxFullError,
-    Request,
     RequeueDeadLetters,
     ReviveActor,
     encode,
@@ -26,6 +25,9 @@ from ..messages.fields import MAX_TEXT_LENGTH
 from .cell import CellState
 from .supervisor import DeadLetter
 from .system import System
+
+ActorRequest = ListActors | ReviveActor | ListDeadLetters | RequeueDeadLetters
+"""What concerns the actors alone."""
 
 
 class Operations:
@@ -39,9 +41,9 @@ class Operations:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._tables = SymbolTables(system.factory.row_of)
+        self._tables = SymbolTables(system.factory.row_of, "(dead letters)")
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: ActorRequest) -> Answer:
         """Do what is asked, and say what came of it."""
         if isinstance(request, ListActors):
             return self._list_actors(request)
@@ -135,5 +137,5 @@ def _listed(letter: DeadLetter) -> DeadLetterListed:
     )
 
 
-def _problem(request: Request, detail: str) -> Answered:
+def _problem(request: ActorRequest, detail: str) -> Answered:
     return Answered(request=request.request, n_done=0, problem=detail[:MAX_TEXT_LENGTH])

@@ -7,10 +7,7 @@ from typing import Any, Final
 import anyio
 
 from ..messages import (
-    ActorsListed,
     Answer,
-    Answered,
-    DeadLettersListed,
     FeedDisconnectedError,
     Goodbye,
     Hello,
@@ -65,7 +62,7 @@ async def ask(
         if isinstance(message, Rejected):
             raise RejectedError(message.reason.value, message.detail)
         if (
-            isinstance(message, ActorsListed | DeadLettersListed | Answered)
+            isinstance(message, Answer)
             and message.request == request.request
             and not answered.done()
         ):

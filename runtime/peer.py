@@ -143,6 +143,8 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self._server.forget(self)
         self._transport = None
+        if self._subscriber is not None:
+            self._subscriber.close()
         if self._server.journal is not None and self._number:
             self._server.journal.left(self._number)
         if exc is not None:
@@ -236,6 +238,16 @@ class Connection(asyncio.Protocol):
         """Bytes that wait for this peer to read them."""
         transport = self._transport
         return 0 if transport is None else transport.get_write_buffer_size()
+
+    @property
+    def is_feed(self) -> bool:
+        """Whether it may send observations."""
+        return self._is_feed
+
+    @property
+    def n_held(self) -> int:
+        """Messages read and not taken in yet."""
+        return len(self._held)
 
     @property
     def name(self) -> str:
@@ -430,6 +442,7 @@ class Connection(asyncio.Protocol):
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         self._hello = structs.replace(message, token="")
+        self._tables.source = message.name
         self._is_feed = message.role is Role.FEED
         self._begin_sequence(message)
         self._requests = Requests(

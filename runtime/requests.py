@@ -20,6 +20,7 @@ from ..messages import (
     Rejected,
     RejectedError,
     RejectReason,
+    ReportStatus,
     Role,
     Subscribe,
     SymbolsDeclared,
@@ -28,6 +29,7 @@ from ..messages import (
 from ..messages.fields import MAX_TEXT_LENGTH
 from ..messages.topics import check_pattern
 from .access import Grant
+from .status import report
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Requests:
         *,
         number: int,
     ) -> None:
+        self._server = server
         self._system = server.system
         self._operations = server.operations
         self._subscriber = subscriber
@@ -123,7 +126,10 @@ class Requests:
             self._system.take(message, self._tables)
             self._took(message)
         elif isinstance(message, REQUEST_TYPES):
-            subscriber.send(self._operations.answer(message))
+            if isinstance(message, ReportStatus):
+                subscriber.send(report(self._server, message))
+            else:
+                subscriber.send(self._operations.answer(message))
             subscriber.flush()
         else:
             self._command(subscriber, message)
