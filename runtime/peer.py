@@ -59,8 +59,12 @@ MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
 
 MAX_MESSAGES_PER_TURN: Final = 1024
-"""Messages of one peer that are taken before everybody else has a turn. A read of a
-flood holds ten thousand; with a few such feeds an operator would wait for seconds."""
+"""Messages that are taken of those peers that send more than one turn's worth, before
+everybody else has a turn: a few milliseconds, however many such peers there are. A read
+of a flood holds ten thousand, for which an operator would wait as long again."""
+
+MIN_MESSAGES_PER_TURN: Final = 64
+"""What is taken of one peer at least: a turn costs as much as some dozen messages."""
 
 MAX_REQUESTS_PER_TURN: Final = 64
 """Requests of one peer that are answered before everybody else has a turn: each may
@@ -330,7 +334,7 @@ class Connection(asyncio.Protocol):
         if self._held:
             self._held.extend(messages)
             return
-        n_messages = n_within(messages, MAX_MESSAGES_PER_TURN)
+        n_messages = n_within(messages, self._server.share)
         if n_messages < len(messages):
             turn, rest = messages[:n_messages], messages[n_messages:]
             self._take_turn(turn)
@@ -397,6 +401,7 @@ class Connection(asyncio.Protocol):
         self._held.extend(messages)
         self._transport.pause_reading()
         if soon:
+            self._server.floods.add(self)
             self._loop.call_soon(self._take_held)
         elif not self._waits_for_room:
             self._waits_for_room = True
@@ -416,6 +421,7 @@ class Connection(asyncio.Protocol):
         if len(self._held) == len(messages):
             return
         if not self._held:
+            self._server.floods.discard(self)
             end = end or self._end_later
         self._read_on()
         # Soon, not now: a turn is just ending.

@@ -273,9 +273,11 @@ class System:
                     continue
             elif type(message) is ReturnGroup:
                 if self._take_group(message):
+                    n_counted -= len(message) - 1
                     continue
                 if not isinstance(messages, list):
                     raise TypeError(_GROUPS_IN_A_LIST)
+                tally.sources.received[source] += position - first - n_counted
                 messages[position:] = ungrouped(messages[position:])
                 return self.take_all(messages, tables, position)
             elif not isinstance(message, OBSERVATION_TYPES):

@@ -1,0 +1,349 @@
+#!/usr/bin/env python3
+"""Measure what healthy subscribers notice of sick ones, and check what these are told.
+
+    scripts/slow_readers.py                   a hundred healthy ones; exit 1 above 10 %
+    scripts/slow_readers.py --healthy 20 --rounds 1 --seconds 1 --untimed
+
+A real sidecar with a steady feed, and a hundred subscribers in a process of their own,
+first alone, then beside sick ones: of each overflow policy one that does not read at
+all and one that reads a byte a second, and one whose process is killed. The two take
+turns, in an order that changes with each round, so that what the machine does besides
+falls on both. What is compared is the 99th percentile of the time from a return's stamp
+to its update, round by round; printed is the median of the ratios, and their range.
+
+It exits with 1 when that median is above 1.10, when a healthy subscriber misses an
+update or gets one conflated, or when a sick one is not conflated or cut, and told, by
+its policy.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.load import Raw, Sidecar, Worker, quantile, say, sidecar
+from beta_factory.messages import (
+    BenchmarkReturnObserved,
+    BetaUpdated,
+    Hello,
+    Message,
+    Overflow,
+    Rejected,
+    ReportStatus,
+    ReturnObserved,
+    Role,
+    StatusReported,
+    Subscribe,
+    Subscribed,
+    decode_payloads,
+    encode,
+)
+from beta_factory.runtime.framing import FrameReader, frame
+
+SYMBOLS: Final = tuple(f"S{i:04d}" for i in range(200))
+PATTERN: Final = f"beta.market.{SYMBOLS[0]}"
+"""One symbol each: what is measured is not to be the readers' own work."""
+
+SMALL_BUFFER: Final = 4096
+HIGH_WATER: Final = 64 * 1024
+WORST_RATIO: Final = 1.10
+KINDS: Final = ("alone", "beside")
+
+
+class Healthy(asyncio.Protocol):
+    """A subscriber that reads at once, and writes down how late each update is.
+
+    Parameters
+    ----------
+    latencies
+        Where to, in ms.
+    """
+
+    def __init__(self, latencies: list[float]) -> None:
+        self.n_updates = self.n_conflated = 0
+        self.is_subscribed = False
+        self._latencies = latencies
+        self._frames = FrameReader()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet and subscribe to what is new."""
+        hello = Hello(role=Role.SUBSCRIBER, name="healthy")
+        request = Subscribe(subscription=1, pattern=PATTERN, snapshot=False)
+        write = getattr(transport, "write")  # noqa: B009 - uvloop's has no type
+        write(frame(encode(hello)) + frame(encode(request)))
+
+    def data_received(self, data: bytes) -> None:
+        """Take the time of each update."""
+        now = time.time_ns()
+        messages: list[Message] = []
+        decode_payloads(self._frames.feed(data), messages)
+        for message in messages:
+            if type(message) is BetaUpdated:
+                self.n_updates += 1
+                self.n_conflated += message.conflated
+                self._latencies.append((now - message.ts_event) / 1e6)
+            elif type(message) is Subscribed:
+                self.is_subscribed = True
+
+
+async def read(address: str, n_healthy: int) -> int:
+    """Be so many healthy subscribers; say what each round was like when it ends."""
+    loop = asyncio.get_running_loop()
+    latencies: list[float] = []
+    healthy = [Healthy(latencies) for _ in range(n_healthy)]
+    for each in healthy:
+        await loop.create_unix_connection(partial(_same, each), address)
+    while not all(each.is_subscribed for each in healthy):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    say("ready")
+    while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
+        n_expected = int(line)
+        deadline = loop.time() + 30
+        while min(each.n_updates for each in healthy) < n_expected:
+            await asyncio.sleep(0.01)
+            if loop.time() > deadline:
+                break
+        say(
+            {
+                "n_updates": sorted({each.n_updates for each in healthy}),
+                "n_conflated": sum(each.n_conflated for each in healthy),
+                "p50": median(latencies),
+                "p99": quantile(latencies, 0.99),
+                "n": len(latencies),
+            }
+        )
+        latencies.clear()
+    return 0
+
+
+def _same(protocol: Healthy) -> Healthy:
+    return protocol
+
+
+async def die(address: str) -> int:
+    """Subscribe, and wait to be killed."""
+    peer = await Raw.subscribe(address, "dying", limit=SMALL_BUFFER)
+    say("ready")
+    await asyncio.sleep(3600)
+    peer.writer.close()
+    return 0
+
+
+def bar() -> bytes:
+    """Return one bar, whose stamp is the time at which it was made."""
+    now = time.time_ns()
+    value = (now // 1000 % 1999 - 999) * 1e-6
+    messages: list[Message] = [
+        BenchmarkReturnObserved(benchmark="SPY", ts_event=now, period_return=value)
+    ]
+    messages += [
+        ReturnObserved(symbol=symbol, ts_event=now, period_return=value * (1 + i / 200))
+        for i, symbol in enumerate(SYMBOLS)
+    ]
+    return b"".join([frame(encode(message)) for message in messages])
+
+
+@dataclass
+class Sick:
+    """The sick subscribers of one round."""
+
+    silent: dict[Overflow, Raw] = field(default_factory=dict[Overflow, Raw])
+    dripping: dict[Overflow, Raw] = field(default_factory=dict[Overflow, Raw])
+    tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
+
+
+@asynccontextmanager
+async def sick_ones(address: str) -> AsyncGenerator[Sick]:
+    """Have the sick subscribers there, one of which is killed at once."""
+    sick = Sick()
+    for policy in Overflow:
+        for name, peers in (("silent", sick.silent), ("dripping", sick.dripping)):
+            peer = await Raw.subscribe(
+                address, f"{name}-{policy}", policy, limit=SMALL_BUFFER
+            )
+            peers[policy] = peer.small(SMALL_BUFFER)
+    sick.tasks = [asyncio.create_task(_drip(peer)) for peer in sick.dripping.values()]
+    dying = Worker(__file__, "die", address=address)
+    await dying.line()
+    os.kill(dying.pid, signal.SIGKILL)
+    try:
+        yield sick
+    finally:
+        for task in sick.tasks:
+            task.cancel()
+        for peer in (*sick.silent.values(), *sick.dripping.values()):
+            peer.writer.close()
+        await dying.end()
+
+
+async def _drip(peer: Raw) -> None:
+    while await peer.reader.read(1):  # noqa: ASYNC110 - that is its sickness
+        await asyncio.sleep(1)
+
+
+class Program:
+    """The measurement, from the first round to the verdict.
+
+    Parameters
+    ----------
+    options
+        Of the command line.
+    running
+        The sidecar.
+    """
+
+    def __init__(self, options: argparse.Namespace, running: Sidecar) -> None:
+        self._options = options
+        self._running = running
+        self._n_bars = self._n_cut = 0
+        self.failures: list[str] = []
+
+    async def run(self) -> None:
+        """Run the rounds, print them, and judge."""
+        options, address = self._options, self._running.address
+        feed = await Raw.dial(address, "feed", Role.FEED)
+        reading = asyncio.create_task(_discard(feed))
+        readers = Worker(__file__, "read", address=address, healthy=options.healthy)
+        await readers.line()
+        await self._round(feed, readers, min(options.seconds, 2.0))  # warm up
+        rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+        for number in range(options.rounds):
+            for kind in KINDS if number % 2 else reversed(KINDS):
+                if kind == "alone":
+                    rounds[kind].append(await self._round(feed, readers))
+                    continue
+                async with sick_ones(address) as sick:
+                    rounds[kind].append(await self._round(feed, readers))
+                    await self._check_sick(sick)
+        readers.tell("")
+        await readers.end()
+        reading.cancel()
+        feed.writer.close()
+        self._judge(rounds)
+
+    async def _round(
+        self, feed: Raw, readers: Worker, seconds: float | None = None
+    ) -> dict[str, Any]:
+        ends = time.monotonic() + (seconds or self._options.seconds)
+        while time.monotonic() < ends:
+            feed.writer.write(bar())
+            await feed.writer.drain()
+            self._n_bars += 1
+            await asyncio.sleep(self._options.interval)
+        readers.tell(str(self._n_bars))
+        said: dict[str, Any] = await readers.line()
+        if said["n_updates"] != [self._n_bars] or said["n_conflated"]:
+            self.failures.append(f"healthy ones got {said} of {self._n_bars} bars")
+        return said
+
+    async def _check_sick(self, sick: Sick) -> None:
+        status = await self._status()
+        slow = {each.subscriber for each in status.subscribers if each.is_slow}
+        for name in ("silent", "dripping"):
+            self._expect(f"{name}-{Overflow.CONFLATE}" in slow, f"{name} is not slow")
+        self._n_cut += 2
+        n_cut = status.rejected.get("slow", 0)
+        self._expect(n_cut == self._n_cut, f"{n_cut} were cut, not {self._n_cut}")
+        told = await sick.silent[Overflow.DISCONNECT].rest()
+        rejected = [m.reason.value for m in told if isinstance(m, Rejected)]
+        self._expect(rejected == ["slow"], f"the one that is cut was told {rejected}")
+        folded = await _catch_up(sick.silent[Overflow.CONFLATE], status)
+        self._expect(folded > 0, "the one that is conflated was not told of it")
+        print(f"sick      conflated and told of {folded:,}; cut and told {rejected}")
+
+    async def _status(self) -> StatusReported:
+        peer = await Raw.dial(self._running.address, "operator", Role.OPERATOR)
+        peer.writer.write(frame(encode(ReportStatus(request=1))))
+        while (messages := await peer.receive()) is not None:
+            for message in messages:
+                if isinstance(message, StatusReported):
+                    peer.writer.close()
+                    return message
+        raise ConnectionResetError("the sidecar has gone")
+
+    def _expect(self, holds: object, failure: str) -> None:
+        if not holds:
+            self.failures.append(failure)
+
+    def _judge(self, rounds: dict[str, list[dict[str, Any]]]) -> None:
+        for kind in KINDS:
+            p99s = [each["p99"] for each in rounds[kind]]
+            print(
+                f"{kind:<9} {sum(each['n'] for each in rounds[kind]):>9,} updates  p50 "
+                f"{median(each['p50'] for each in rounds[kind]):.2f} ms  p99 "
+                f"{median(p99s):.2f} ms ({min(p99s):.2f} to {max(p99s):.2f})"
+            )
+        ratios = [
+            beside["p99"] / alone["p99"]
+            for alone, beside in zip(rounds["alone"], rounds["beside"], strict=True)
+        ]
+        print(
+            f"ratio     of the p99s {median(ratios):.3f} "
+            f"({min(ratios):.3f} to {max(ratios):.3f} in {len(ratios)} rounds)"
+        )
+        print(f"memory    {self._running.resident_mb:.1f} MB")
+        if median(ratios) > WORST_RATIO and not self._options.untimed:
+            self.failures.append(f"the p99 is {median(ratios):.3f} times what it was")
+
+
+async def _discard(peer: Raw) -> None:
+    while await peer.receive() is not None:
+        pass
+
+
+async def _catch_up(peer: Raw, status: StatusReported) -> int:
+    # Read until the newest update; return how many were folded into those read.
+    folded = 0
+    async with asyncio.timeout(30):
+        while (messages := await peer.receive()) is not None:
+            updates = [m for m in messages if type(m) is BetaUpdated]
+            folded += sum(update.conflated for update in updates)
+            if any(update.seq >= status.n_updates for update in updates):
+                break
+    return folded
+
+
+async def measure(options: argparse.Namespace) -> int:
+    """Run the program against a sidecar of its own."""
+    async with sidecar(SYMBOLS, high_water=HIGH_WATER) as running:
+        program = Program(options, running)
+        await program.run()
+    for failure in program.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if program.failures else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program, or one of its workers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    roles = ["measure", "read", "die"]
+    parser.add_argument("role", nargs="?", default="measure", choices=roles)
+    parser.add_argument("--healthy", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--interval", type=float, default=0.05, help="between bars")
+    parser.add_argument("--untimed", action="store_true", help="judge no times")
+    parser.add_argument("--address", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.role == "read":
+        return uvloop.run(read(options.address, options.healthy))
+    if options.role == "die":
+        return uvloop.run(die(options.address))
+    return uvloop.run(measure(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
