@@ -114,13 +114,14 @@ def samples(**changed: list[float]) -> object:
         "n_files": [22.0] * 100,
         "p50_ms": (4 + rng.exponential(size=100)).tolist(),
         "p99_ms": (9 + rng.exponential(size=100)).tolist(),
+        "waited": [0.01] * 100,
         "work_ms": (3 + rng.exponential(size=100) * 0.2).tolist(),
     }
     return soak.Samples(**(calm | changed))
 
 
 def test_a_calm_soak_is_flat() -> None:
-    assert soak.judge(samples(), untimed=False) == []
+    assert soak.judge(samples(), untimed=False) == ([], True)
 
 
 GROWING = [70 + 0.06 * i for i in range(100)]
@@ -137,17 +138,28 @@ GROWING = [70 + 0.06 * i for i in range(100)]
     ],
 )
 def test_what_grows_is_named(changed: dict[str, list[float]], failure: str) -> None:
-    (found,) = soak.judge(samples(**changed), untimed=False)
+    (found,), _ = soak.judge(samples(**changed), untimed=False)
     assert found.startswith(failure)
 
 
 def test_without_a_clock_memory_and_files_are_judged_all_the_same() -> None:
     slower = {"p50_ms": GROWING, "work_ms": GROWING}
-    assert soak.judge(samples(**slower), untimed=True) == []
-    (found,) = soak.judge(samples(**slower, memory_mb=GROWING), untimed=True)
+    assert soak.judge(samples(**slower), untimed=True) == ([], True)
+    (found,), _ = soak.judge(samples(**slower, memory_mb=GROWING), untimed=True)
     assert found.startswith("memory, MB")
 
 
 def test_what_grows_while_it_warms_up_is_not_judged() -> None:
     warming = [40 + min(i, 19) * 1.5 for i in range(100)]
-    assert soak.judge(samples(memory_mb=warming), untimed=False) == []
+    assert soak.judge(samples(memory_mb=warming), untimed=False) == ([], True)
+
+
+def test_a_starved_sidecars_latencies_are_not_judged() -> None:
+    latencies = [4.0 + (500 if i > 50 else 0) for i in range(100)]
+    starved = [0.5 if i > 50 else 0.01 for i in range(100)]
+    (found,), _ = soak.judge(samples(p50_ms=latencies), untimed=False)
+    assert found.startswith("p50, ms: grew by")
+    assert soak.judge(samples(p50_ms=latencies, waited=starved), untimed=False) == (
+        [],
+        False,
+    )
