@@ -110,16 +110,8 @@ class Tally:
         self, reason: Drop, message: Message | None = None, count: int = 1
     ) -> None:
         """Count ``count`` dropped observations; keep the message if it is at fault."""
-        self.dropped[reason] += count
-        self.sources.dropped[self.source][reason] += count
-        if message is None:
-            return
-        row = self._row_of.get(getattr(message, "symbol", ""))
-        if row is not None:
-            self._of_symbol(reason, len(self._row_of))[row] += count
-        elif (name := getattr(message, "benchmark", "")) in self.of_benchmark:
-            self.of_benchmark[name][reason] += count
-        if reason in QUARANTINED:
+        self._count(reason, message, count)
+        if message is not None and reason in QUARANTINED:
             self.quarantine.append((reason, message))
 
     @contextmanager
@@ -174,6 +166,15 @@ class Tally:
         for name, counts in state["of_benchmark"].items():
             if name in self.of_benchmark:
                 self.of_benchmark[name].update(counts)
+
+    def _count(self, reason: Drop, message: Message | None, count: int) -> None:
+        self.dropped[reason] += count
+        self.sources.dropped[self.source][reason] += count
+        row = self._row_of.get(getattr(message, "symbol", ""))
+        if row is not None:
+            self._of_symbol(reason, len(self._row_of))[row] += count
+        elif (name := getattr(message, "benchmark", "")) in self.of_benchmark:
+            self.of_benchmark[name][reason] += count
 
     def _of_symbol(self, reason: Drop, n_rows: int) -> NDArray[np.int64]:
         counts = self.of_symbol.get(reason)
