@@ -146,8 +146,9 @@ class Lockstep(Commits, ABC):
         # The same for many rows, whose cells are empty; there is room for the bar.
         bar = self._pending.bar(ts_event)
         if bar is not None:
-            bar.column[rows] = returns
-            bar.sources[rows] = self._tally.source
+            where = slice(None) if rows is self._seen_whole else rows
+            bar.column[where] = returns
+            bar.sources[where] = self._tally.source
 
     def stage_column(
         self,
