@@ -73,6 +73,9 @@ PATTERN: Final = f"beta.market.{SYMBOLS[0]}"
 
 SMALL_BUFFER: Final = 4096
 HIGH_WATER: Final = 64 * 1024
+MIN_BARS: Final = 200
+"""In a round: more than a megabyte, which no buffer on the way holds."""
+
 WORST_RATIO: Final = 1.10
 KINDS: Final = ("alone", "beside")
 
@@ -293,7 +296,8 @@ class Program:
         self, feed: Raw, readers: Worker, seconds: float | None = None
     ) -> dict[str, Any]:
         ends = time.monotonic() + (seconds or self._options.seconds)
-        while time.monotonic() < ends:
+        least = self._n_bars + MIN_BARS
+        while time.monotonic() < ends or self._n_bars < least:
             feed.writer.write(bar())
             await feed.writer.drain()
             self._n_bars += 1

@@ -51,7 +51,7 @@ def test_healthy_readers_miss_nothing_beside_sick_ones_who_are_told() -> None:
         "--healthy=20",
         "--rounds=1",
         "--seconds=1",
-        "--interval=0.02",
+        "--interval=0.005",
     )
     assert "cut and told ['slow']" in out
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beta_factory.actors import Factor, MarketBetaConfig
+from beta_factory.actors import BetaFactory, Factor, MarketBetaConfig
 from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import (
     OBSERVATION_TYPES,
@@ -19,11 +19,16 @@ from beta_factory.messages import (
     ResumeSymbol,
     ReturnsObserved,
 )
+from beta_factory.runtime.clock import ReplayClock
+from beta_factory.runtime.framing import FrameReader
+from beta_factory.runtime.groups import ReturnGroup, Taken, decode_pieces
 from beta_factory.runtime.mailbox import OverflowPolicy
-from strategies import asset, bench, examples, frame
-from testkit import RESTART_S, SYMBOLS, Stage, virtual_loop
+from beta_factory.runtime.system import System
+from strategies import asset, bench, examples, frame, wide_universe
+from testkit import RESTART_S, SMALL, SYMBOLS, Stage, framed, virtual_loop
 
 SOURCES = ("fast", "slow", "odd")
+FIRST_NS = 1_760_000_000 * 10**9
 
 
 def a_message(rng: random.Random, newest: int) -> Message:
@@ -153,3 +158,67 @@ def test_what_is_not_dropped_is_in_a_window_or_waits(seed: int) -> None:
         n_used = statistics.n_pairs + statistics.n_bars - 20
         assert sources.received[feed] == n_returns + n_opened
         assert sources.received[feed] - n_dropped == n_used
+
+
+class Plain:
+    """A system whose actors are the real ones, so that it takes groups."""
+
+    def __init__(self, symbols: tuple[str, ...]) -> None:
+        self.factory = BetaFactory(symbols, benchmark="SPY", config=SMALL)
+        self.system = System(
+            self.factory,
+            ReplayClock(FIRST_NS),
+            call_later=lambda _delay, _callback: None,
+            call_soon=lambda _callback: None,
+            on_updates=lambda _updates: None,
+        )
+        self.system.start()
+        self.tables = SymbolTables(self.factory.row_of, "prices")
+
+    def take(self, messages: list[Taken]) -> None:
+        assert self.system.take_all(messages, self.tables) == len(messages)
+        self.system.end_turn()
+
+
+@given(st.integers(0, 2**32))
+@examples(12)
+def test_a_group_is_counted_as_its_messages_are(seed: int) -> None:
+    rng = random.Random(seed)
+    symbols = wide_universe(130)
+    grouped, single = Plain(symbols), Plain(symbols)
+    reader = FrameReader()
+    n_groups = n_sent = 0
+    for bar in range(1, 16):
+        stamp = FIRST_NS + bar + rng.choice([0, 0, 0, 1, -2])
+        names = [*symbols, "NOBODY"] if rng.random() < 0.3 else [*symbols]
+        values = [rng.choice([0.1, 0.2, 0.3]) for _ in names]
+        singles: list[Message] = [
+            asset(name, stamp, value) for name, value in zip(names, values, strict=True)
+        ]
+        if rng.random() < 0.3:
+            singles += rng.sample(singles, 5)
+        rng.shuffle(singles)
+        if rng.random() < 0.8:
+            singles.insert(rng.choice([0, len(singles)]), bench(stamp, 0.1))
+        pieces = reader.feed_groups(framed(*singles))
+        n_groups += sum(isinstance(piece, ReturnGroup) for piece in pieces)
+        n_sent += len(singles)
+        taken: list[Taken] = []
+        decode_pieces(pieces, taken)
+        grouped.take(taken)
+        single.take([*singles])
+    assert n_groups
+    for each in (grouped, single):
+        assert each.factory.tally.sources.received[-1] == n_sent
+    ours, theirs = (each.factory.tally.state() for each in (grouped, single))
+    assert ours["sources"] == theirs["sources"]
+    assert ours["of_benchmark"] == theirs["of_benchmark"]
+    assert {r: c.values.tolist() for r, c in ours["of_symbol"].items()} == {
+        r: c.values.tolist() for r, c in theirs["of_symbol"].items()
+    }
+    waiting = [
+        [part["sources"].values.tolist() for part in c.state()["pending"].values()]
+        for each in (grouped, single)
+        for c in each.factory.cohorts
+    ]
+    assert waiting[0] == waiting[1]
