@@ -138,16 +138,17 @@ def ungrouped(messages: Sequence[Taken]) -> list[Message]:
 def n_within(messages: Sequence[Taken], budget: int) -> int:
     """Return how many of the first messages together cost no more than so many.
 
-    In a group a message costs less than an eighth of what it costs alone, and so does a
-    return of a long columnar frame, but for the first ones. The first is within every
-    budget.
+    A message of a group that is taken as it is costs an eighth of what it costs alone,
+    one of a group that has to give way (late, say) as much: half stands for both. A
+    return of a long columnar frame costs a sixteenth, but for the first ones. The first
+    message is within every budget.
     """
     if set(map(type, messages)).isdisjoint(_MANY_RETURNS):
         return min(len(messages), budget)
     spent = 0
     for position, message in enumerate(messages):
         if isinstance(message, ReturnGroup):
-            spent += len(message) // 8
+            spent += len(message) // 2
         elif isinstance(message, ReturnsObserved):
             n_rows = len(message.period_returns) // FLOAT64_BYTES
             spent += 1 + min(n_rows, SMALL_FRAME) + n_rows // ROWS_PER_MESSAGE
