@@ -81,7 +81,11 @@ class Cohort(Lockstep):
         self.commit()
         slab.amend(row, bar, period_return)
         if isnan(slab.benchmark_value(bar)):
-            return None  # no pair: it waits in its cell
+            # no pair: it waits in its cell
+            stamp = slab.stamp(bar)
+            sources = self._sources[stamp] = self._sources_of(stamp)
+            sources[row] = self._tally.source
+            return None
         rows = np.array([row])
         self._standing.amended(rows, bar, is_correction=is_correction)
         self.n_pairs += not is_correction
@@ -172,7 +176,9 @@ class Cohort(Lockstep):
         self._standing.inserted(bar)
         waiting = self._open_pending(stamp)
         if waiting is not None:
-            slab.amend_column(bar, waiting)
+            slab.amend_column(bar, waiting.column)
+            if isnan(benchmark_return):
+                self._sources[stamp] = waiting.sources
         return bar
 
     def _withhold_again(

@@ -104,8 +104,9 @@ class BetaFactory:
         _check(symbols, factors)
         self.symbols = tuple(sorted(set(symbols)))
         self.factors = tuple(factors)
-        self.tally = Tally()
         self.row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
+        benchmarks = sorted({factor.benchmark for factor in self.factors})
+        self.tally = Tally(self.row_of, benchmarks)
         self.cohorts = tuple(
             (GuardedCohort if factor.model.is_guarded else Cohort)(
                 factor, self.symbols, self.tally
@@ -141,7 +142,7 @@ class BetaFactory:
                 tuple(c for c in self.cohorts if c.factor.benchmark == name),
                 self.tally,
             )
-            for name in sorted({factor.benchmark for factor in self.factors})
+            for name in benchmarks
         }
         self._tables = SymbolTables(self.row_of)
 
@@ -227,6 +228,7 @@ class BetaFactory:
                 "factors": [msgspec.to_builtins(factor) for factor in self.factors],
                 "held": self.tally.held.state(),
                 "dropped": {str(reason): n for reason, n in self.tally.dropped.items()},
+                "tally": self.tally.state(),
                 "halts": [actor.status for actor in self.actors.values()],
                 "tables": self._tables.state(),
                 "cohorts": [cohort.state() for cohort in self.cohorts],
@@ -274,6 +276,7 @@ class BetaFactory:
         )
         if "held" in state:
             self.tally.held.restore(state["held"])
+        self.tally.restore(state["tally"])
         self._tables.restore(state["tables"])
 
     def route(self, message: Message) -> Behavior | None:

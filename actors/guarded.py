@@ -16,7 +16,7 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Floats, Opening, PerRow, State
+from ..estimators import Opening, PerRow, State
 from ..estimators.robust import Limits, RobustLimits
 from ..messages import BenchmarkReturnObserved, ReturnObserved
 from . import lockstep
@@ -24,6 +24,7 @@ from .cohort import Cohort
 from .columns import Rows
 from .config import Factor
 from .limits import BarLimits, limits_of
+from .pending import PendingBar
 from .quarantine import Absurd, Return
 from .tally import Drop, Refusal, Tally
 from .watch import Watch
@@ -273,12 +274,13 @@ class GuardedCohort(Cohort):
             del self._bars[: -(self._lateness + 2)]
         return bar
 
-    def _open_pending(self, stamp: int) -> Floats | None:
-        column = super()._open_pending(stamp)
+    def _open_pending(self, stamp: int) -> PendingBar | None:
+        waiting = super()._open_pending(stamp)
         bar = self._slab.bar_of(stamp)
         makes_pairs = self._lateness or stamp == self._paired_stamp
-        if column is None or bar is None or not makes_pairs:
-            return column
+        if waiting is None or bar is None or not makes_pairs:
+            return waiting
+        column = waiting.column
         low, high = self._limits_at(bar).limits
         for row in np.flatnonzero((column < low) | (column > high)).tolist():
             message = ReturnObserved(
@@ -288,9 +290,10 @@ class GuardedCohort(Cohort):
                 ts_init=self._ts_init,
             )
             refusal = self._refusal(self._robust, row, message)
-            self._tally.drop(refusal, message, is_as_sent=False)
+            with self._tally.told_by(waiting.source_cells[row]):
+                self._tally.drop(refusal, message, is_as_sent=False)
             column[row] = nan
-        return column
+        return waiting
 
     def _judge(self, row: int, bar: int, period_return: float) -> Refusal | None:
         # Of one beyond the limits of its bar; None = it would not be taken anyway.

@@ -27,13 +27,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Opening, State
+from ..estimators import Opening, PerRow, State
 from .columns import Rows
 from .commits import Commits
 from .config import Factor
 from .openings import Openings
-from .pending import PendingBars
-from .tally import Drop, Refusal, Tally
+from .pending import PendingBar, PendingBars
+from .tally import Drop, Refusal, SourceNumbers, Tally
 
 SMALL_FRAME: Final = 64
 """Columnar frames up to this many rows are staged like single messages, so that a bar
@@ -74,6 +74,8 @@ class Lockstep(Commits, ABC):
         self._seen_whole = self._all_rows
         # A cohort with rules of its own for a return looks at each that comes alone.
         self._takes_groups = type(self).stage is Lockstep.stage
+        # Who sent what stands in a bar that has no benchmark return yet, by stamp.
+        self._sources: dict[int, SourceNumbers] = {}
 
     def open_bar(
         self, ts_event: int, benchmark_return: float, ts_init: int
@@ -146,6 +148,7 @@ class Lockstep(Commits, ABC):
         cell = cells[row]
         if cell != cell or (self._lateness and cell != period_return):  # noqa: PLR0124
             cells[row] = period_return
+            bar.source_cells[row] = self._tally.source
             return None
         return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
 
@@ -155,7 +158,9 @@ class Lockstep(Commits, ABC):
         # The same for many rows, whose cells are empty; there is room for the bar.
         bar = self._pending.bar(ts_event)
         if bar is not None:
-            bar.column[rows] = returns
+            where = slice(None) if rows is self._seen_whole else rows
+            bar.column[where] = returns
+            bar.sources[where] = self._tally.source
 
     def stage_column(
         self,
@@ -288,6 +293,10 @@ class Lockstep(Commits, ABC):
             "windows": self._slab.state(),
             "openings": self._openings.state(),
             "pending": self._pending.state(),
+            "sources": {
+                str(stamp): PerRow(numbers, 0)
+                for stamp, numbers in self._sources.items()
+            },
             "standing": self._standing.state(),
         }
 
@@ -299,6 +308,7 @@ class Lockstep(Commits, ABC):
         self._slab.restore(state["windows"])
         self._openings.restore(state["openings"])
         self._pending.restore(state["pending"])
+        self._sources = {int(k): numbers for k, numbers in state["sources"].items()}
         self._standing.restore(state["standing"])
         self._cells = self._slab.cells
 
@@ -345,13 +355,14 @@ class Lockstep(Commits, ABC):
         if waiting is None:
             return
         if not is_missing:
-            self._commit_column(waiting, np.array([ts_init]))
+            self._commit_column(waiting.column, np.array([ts_init]))
         elif self._lateness:
-            slab.fill(waiting)  # its benchmark may come late
+            slab.fill(waiting.column)  # its benchmark may come late
+            self._sources[opening.stamp] = waiting.sources
         else:
-            self._drop_unpaired(opening.stamp, waiting)
+            self._drop_unpaired(opening.stamp, waiting.column, waiting.sources)
 
-    def _open_pending(self, stamp: int) -> NDArray[np.float64] | None:
+    def _open_pending(self, stamp: int) -> PendingBar | None:
         # The returns that wait for a bar that is there now, if any do.
         return self._pending.open(stamp, self._oldest_open)
 
@@ -359,13 +370,28 @@ class Lockstep(Commits, ABC):
         # A bar without a benchmark return that it is too late for now.
         slab = self._slab
         if self._lateness and bar >= slab.oldest and isnan(slab.benchmark_value(bar)):
-            self._drop_unpaired(slab.stamp(bar), slab.returns_of(bar))
+            stamp = slab.stamp(bar)
+            sources = self._sources_of(stamp)
+            self._drop_unpaired(stamp, slab.returns_of(bar), sources)
+        if self._sources:
+            oldest = self._oldest_open
+            for stamp in [stamp for stamp in self._sources if stamp <= oldest]:
+                del self._sources[stamp]
 
-    def _drop_unpaired(self, stamp: int, returns: NDArray[np.float64]) -> None:
+    def _drop_unpaired(
+        self, stamp: int, returns: NDArray[np.float64], sources: SourceNumbers
+    ) -> None:
         reason = Drop.UNPAIRED
         if stamp in self._openings.withheld:
             reason = Drop.OVERNIGHT
-        self._tally.drop(reason, count=int(np.count_nonzero(~np.isnan(returns))))
+        self._tally.drop_waiting(reason, returns, sources)
+
+    def _sources_of(self, stamp: int) -> SourceNumbers:
+        # What was paired when it came, and lost its benchmark since, is nobody's.
+        sources = self._sources.get(stamp)
+        if sources is None:
+            return np.zeros(len(self.symbols), dtype=np.uint16)
+        return sources
 
     def _stage_each(
         self,

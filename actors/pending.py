@@ -8,18 +8,22 @@ a wrong clock must not shut out the bar that comes next.
 import numpy as np
 
 from ..estimators import Floats, PerRow, State, cells_of
-from .tally import Drop, Tally
+from .tally import Drop, SourceNumbers, Tally
 
 
 class PendingBar:
     """One bar's returns, NaN where none has come."""
 
-    __slots__ = ("cells", "column")
+    __slots__ = ("cells", "column", "source_cells", "sources")
 
     def __init__(self, n_rows: int) -> None:
         self.column: Floats = np.full(n_rows, np.nan)
         self.cells = cells_of(self.column)
         """``column``, one scalar at a time."""
+        self.sources: SourceNumbers = np.zeros(n_rows, dtype=np.uint16)
+        """Who sent each return, should it wait in vain."""
+        self.source_cells = self.sources.data
+        """``sources``, one scalar at a time."""
 
 
 class PendingBars:
@@ -57,8 +61,8 @@ class PendingBars:
             bar = bars[ts_event] = PendingBar(self._n_rows)
         return bar
 
-    def open(self, ts_event: int, oldest_open: int | None = None) -> Floats | None:
-        """Return the returns of a bar that its benchmark has opened, if any wait.
+    def open(self, ts_event: int, oldest_open: int | None = None) -> PendingBar | None:
+        """Return a bar that its benchmark has opened, if any returns wait for it.
 
         Bars older than ``oldest_open`` (by default, than this one) will never be
         opened: they expire.
@@ -71,20 +75,25 @@ class PendingBars:
             oldest_open = ts_event
         for skipped in [stamp for stamp in bars if stamp < oldest_open]:
             self._expire(skipped)
-        return None if bar is None else bar.column
+        return bar
 
     def state(self) -> State:
         """Return what waits, by stamp."""
         return {
-            str(stamp): PerRow(bar.column, np.nan) for stamp, bar in self._bars.items()
+            str(stamp): {
+                "column": PerRow(bar.column, np.nan),
+                "sources": PerRow(bar.sources, 0),
+            }
+            for stamp, bar in self._bars.items()
         }
 
     def restore(self, state: State) -> None:
         """Go on from a `state`."""
-        for stamp, column in state.items():
+        for stamp, part in state.items():
             bar = self._bars[int(stamp)] = PendingBar(self._n_rows)
-            bar.column[:] = column
+            bar.column[:] = part["column"]
+            bar.sources[:] = part["sources"]
 
     def _expire(self, ts_event: int) -> None:
-        column = self._bars.pop(ts_event).column
-        self._tally.drop(Drop.UNPAIRED, count=int(np.count_nonzero(~np.isnan(column))))
+        bar = self._bars.pop(ts_event)
+        self._tally.drop_waiting(Drop.UNPAIRED, bar.column, bar.sources)

@@ -66,6 +66,10 @@ class BetaPublisher:
         """Turns of all rows that ``_n_updates`` does not count yet."""
         self._seq = np.zeros(n_rows, dtype=np.int64)
         self._n_updates = np.zeros(n_rows, dtype=np.int64)
+        self.n_conflated = np.zeros(n_rows, dtype=np.int64)
+        """Updates folded into newer ones per row, over all slow subscribers."""
+        self.n_undelivered = np.zeros(n_rows, dtype=np.int64)
+        """Updates per row that subscribers missed who went while they were slow."""
         self._numbers = np.full((STATISTICS, n_rows), np.nan)
         self._n_eff: NDArray[np.float64] | None = None
         self._n_obs = np.zeros(n_rows, dtype=np.int32)

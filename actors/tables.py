@@ -34,9 +34,12 @@ class SymbolTables:
     ----------
     row_of
         Row of each symbol of the universe.
+    source
+        Name under which what it sends is counted.
     """
 
-    def __init__(self, row_of: dict[str, int]) -> None:
+    def __init__(self, row_of: dict[str, int], source: str = "") -> None:
+        self.source = source
         self._row_of = row_of
         self._tables: dict[int, SymbolTable] = {}
         self._last_named: SymbolTable | None = None

@@ -1,16 +1,25 @@
 """What was refused, by reason: nothing is dropped in silence.
 
 Rule: whoever does not use an observation counts it here, and says why in one of the
-words below. The runtime logs the counts once per interval; this file knows no time.
+words below. Each is counted three times, and the three add up: by reason, by the source
+that sent it, and by the symbol or benchmark that it was about. The runtime logs the
+counts once per interval; this file knows no time.
 """
 
 import enum
 from collections import Counter, deque
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from math import isfinite
+from typing import Any
 
-from ..estimators import LARGEST
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimators import LARGEST, PerRow, State
 from ..messages import BenchmarkReturnObserved, Message, ReturnObserved
 from .quarantine import Absurd, Quarantine
+from .sources import NOBODY, Sources
 
 QUARANTINE_LENGTH = 1000
 """Refused messages kept for inspection; at a few hundred bytes each, well under a
@@ -72,14 +81,39 @@ def refuse(period_return: float) -> Drop | None:
     return Drop.OUT_OF_RANGE if isfinite(period_return) else Drop.NOT_FINITE
 
 
-class Tally:
-    """Counts of what was dropped, and the last messages that should not have come."""
+SourceNumbers = NDArray[np.uint16]
+"""Numbers of `Sources`, one per row."""
 
-    def __init__(self) -> None:
+
+class Tally:
+    """Counts of what was dropped, and the last messages that should not have come.
+
+    Parameters
+    ----------
+    row_of
+        Row of each symbol whose drops are told apart.
+    benchmarks
+        Names of the benchmarks whose drops are told apart.
+    """
+
+    def __init__(
+        self,
+        row_of: Mapping[str, int] | None = None,
+        benchmarks: Collection[str] = (),
+    ) -> None:
         self.dropped: Counter[Drop] = Counter()
         self.quarantine: deque[tuple[Drop, Message]] = deque(maxlen=QUARANTINE_LENGTH)
         self.held = Quarantine()
         """The returns that were dropped as `ABSURD` and may yet be released."""
+        self.sources = Sources()
+        self.source = NOBODY
+        """Number of the source whose message is being taken."""
+        self.of_symbol: dict[Drop, NDArray[np.int64]] = {}
+        """By reason, per row; a reason that never was is not in it."""
+        self.of_benchmark: dict[str, Counter[str]] = {
+            name: Counter() for name in benchmarks
+        }
+        self._row_of = row_of or {}
 
     def drop(
         self,
@@ -103,10 +137,78 @@ class Tally:
             See `HeldReturn`.
         """
         if isinstance(reason, Absurd):
-            self.dropped[Drop.ABSURD] += count
+            self._count(Drop.ABSURD, message, count)
             if isinstance(message, (ReturnObserved, BenchmarkReturnObserved)):
                 self.held.hold(reason, message, is_as_sent=is_as_sent)
             return
-        self.dropped[reason] += count
+        self._count(reason, message, count)
         if message is not None and reason in QUARANTINED:
             self.quarantine.append((reason, message))
+
+    @contextmanager
+    def told_by(self, source: int) -> Generator[None]:
+        """Count what is dropped in here as another source's."""
+        before, self.source = self.source, source
+        try:
+            yield
+        finally:
+            self.source = before
+
+    def drop_waiting(
+        self, reason: Drop, returns: NDArray[np.float64], sources: SourceNumbers
+    ) -> None:
+        """Count returns that waited in vain.
+
+        Parameters
+        ----------
+        returns
+            Shape (n_rows,); NaN = none.
+        sources
+            Who sent each of them, shape (n_rows,).
+        """
+        present = ~np.isnan(returns)
+        counts: list[int] = np.bincount(sources[present]).tolist()
+        if not counts:
+            return
+        self.dropped[reason] += sum(counts)
+        for number, count in enumerate(counts):
+            if count:
+                self.sources.dropped[number][reason] += count
+        self._of_symbol(reason, len(returns))[present] += 1
+
+    def state(self) -> State:
+        """Return the counts by source, symbol and benchmark."""
+        return {
+            "sources": self.sources.state(),
+            "of_symbol": {
+                str(reason): PerRow(counts, 0)
+                for reason, counts in sorted(self.of_symbol.items())
+            },
+            "of_benchmark": {
+                name: dict(sorted(counts.items()))
+                for name, counts in self.of_benchmark.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`, of other symbols and benchmarks even."""
+        self.sources.restore(state["sources"])
+        self.of_symbol = {Drop(r): counts for r, counts in state["of_symbol"].items()}
+        for name, counts in state["of_benchmark"].items():
+            if name in self.of_benchmark:
+                self.of_benchmark[name].update(counts)
+
+    def _count(self, reason: Drop, message: Message | None, count: int) -> None:
+        self.dropped[reason] += count
+        self.sources.dropped[self.source][reason] += count
+        row = self._row_of.get(getattr(message, "symbol", ""))
+        if row is not None:
+            self._of_symbol(reason, len(self._row_of))[row] += count
+        elif (name := getattr(message, "benchmark", "")) in self.of_benchmark:
+            self.of_benchmark[name][reason] += count
+
+    def _of_symbol(self, reason: Drop, n_rows: int) -> NDArray[np.int64]:
+        counts = self.of_symbol.get(reason)
+        if counts is None:
+            counts = self.of_symbol[reason] = np.zeros(n_rows, dtype=np.int64)
+        return counts

@@ -105,6 +105,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             "n_to_merge": len(self._to_merge),
             "to_walk": self._to_walk,
             "tiny_bar": self._tiny_bar,
+            "longest": self._longest,
             "pivot_x": self._pivot_x,
             "pivots": PerRow(self._pivots.copy(), 0.0),
         }
@@ -131,6 +132,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         self._to_merge = [slot_of[segment[:2]] for segment in unmerged]
         self._to_walk = state["to_walk"]
         self._tiny_bar = state["tiny_bar"]
+        self._longest = state["longest"]
         self._in_use = 0
         self._pivot_x = state["pivot_x"]
         self._set_pivots(np.array(state["pivots"]))

@@ -92,6 +92,13 @@ from .returns import (
     SessionOpened,
     SymbolsDeclared,
 )
+from .status import (
+    ReportStatus,
+    SourceReported,
+    StatusReported,
+    SubscriberReported,
+    TopicReported,
+)
 from .topics import beta_topic, matches, parse_beta_topic, status_topic
 
 __all__ = [
@@ -152,6 +159,7 @@ __all__ = [
     "RejectedError",
     "ReleaseHeldReturns",
     "RemoveSymbol",
+    "ReportStatus",
     "Request",
     "RequeueDeadLetters",
     "ResumeSymbol",
@@ -162,12 +170,16 @@ __all__ = [
     "SessionOpened",
     "SlowSubscriberError",
     "SnapshotError",
+    "SourceReported",
     "StaleBoardError",
     "Status",
+    "StatusReported",
     "StoreError",
     "Subscribe",
     "Subscribed",
+    "SubscriberReported",
     "SymbolsDeclared",
+    "TopicReported",
     "Unsubscribe",
     "WireVersionError",
     "beta_topic",

@@ -48,6 +48,7 @@ from .returns import (
     SessionOpened,
     SymbolsDeclared,
 )
+from .status import ReportStatus, StatusReported
 
 Message = (
     ReturnObserved
@@ -81,6 +82,8 @@ Message = (
     | ReleaseHeldReturns
     | DiscardHeldReturns
     | HeldReturnsListed
+    | ReportStatus
+    | StatusReported
 )
 """Any message of wire format version 1."""
 
@@ -116,6 +119,8 @@ MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
     ReleaseHeldReturns,
     DiscardHeldReturns,
     HeldReturnsListed,
+    ReportStatus,
+    StatusReported,
 )
 """The members of `Message`, in the same order."""
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from .fields import MAX_SYMBOLS, Count, Text, TimestampNs
+from .status import ReportStatus, StatusReported
 
 MAX_LETTERS = 1000
 """Most dead letters in one message; a sidecar keeps no more."""
@@ -194,6 +195,7 @@ Request = (
     | ListHeldReturns
     | ReleaseHeldReturns
     | DiscardHeldReturns
+    | ReportStatus
 )
 """What only an operator may ask."""
 
@@ -205,8 +207,11 @@ REQUEST_TYPES: Final[tuple[type[Request], ...]] = (
     ListHeldReturns,
     ReleaseHeldReturns,
     DiscardHeldReturns,
+    ReportStatus,
 )
 """The members of `Request`, in the same order."""
 
-Answer = ActorsListed | DeadLettersListed | Answered | HeldReturnsListed
+Answer = (
+    ActorsListed | DeadLettersListed | Answered | HeldReturnsListed | StatusReported
+)
 """What a sidecar answers a `Request` with."""

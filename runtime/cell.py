@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable
 
 from ..actors import Behavior
+from ..actors.sources import NOBODY
 from ..messages import ActorDeadError, Message
 from .mailbox import Mailbox
 
@@ -146,8 +147,13 @@ class ActorCell:
                     logger.exception("actor.stop_failed actor=%s", self.name)
         return self.mailbox.drain()
 
-    def put(self, message: Message) -> Message | None:
+    def put(self, message: Message, source: int = NOBODY) -> Message | None:
         """Queue a message for later; return the one given up for it, if any.
+
+        Parameters
+        ----------
+        message, source
+            As for `Mailbox.put`.
 
         Raises
         ------
@@ -158,7 +164,7 @@ class ActorCell:
         """
         if self.state in (CellState.QUARANTINED, CellState.STOPPED):
             raise ActorDeadError(self.name, self.state)
-        return self.mailbox.put(message)
+        return self.mailbox.put(message, source)
 
     def _fail(self, message: Message | None, error: BaseException) -> None:
         self.state = CellState.RESTARTING

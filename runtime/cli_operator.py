@@ -189,7 +189,7 @@ def ask_for(
     token: str | None,
     tls: "ClientTls | None",
 ) -> A:
-    """Ask a sidecar, and return its answer if it is of the kind that is expected."""
+    """Ask a sidecar once; the answer is of the kind that belongs to the request."""
     from .operator_client import run_ask  # noqa: PLC0415 - each command loads what it needs
 
     answer = run_ask(request, address, token=token, tls=tls)

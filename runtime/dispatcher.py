@@ -10,6 +10,7 @@ is held.
 
 from collections import deque
 
+from ..actors.tally import Tally
 from ..messages import Message
 from .cell import ActorCell, CellState
 
@@ -21,10 +22,13 @@ class Dispatcher:
     ----------
     turn_budget
         Most queued messages handled by one call of `run`.
+    tally
+        Knows who sent what is being taken, and is told of what is taken later.
     """
 
-    def __init__(self, turn_budget: int) -> None:
+    def __init__(self, turn_budget: int, tally: Tally | None = None) -> None:
         self.turn_budget = turn_budget
+        self._tally = tally or Tally()
         self.ready: deque[ActorCell] = deque()
         """Actors with waiting messages, once per message, oldest first."""
 
@@ -59,7 +63,7 @@ class Dispatcher:
         ActorDeadError, MailboxFullError
             As `tell` raises them.
         """
-        given_up = cell.put(message)
+        given_up = cell.put(message, self._tally.source)
         if given_up is None and cell.state is CellState.LIVE:
             self.ready.append(cell)
         return given_up
@@ -77,5 +81,6 @@ class Dispatcher:
             if cell.state is CellState.LIVE:
                 message = cell.mailbox.get()
                 if message is not None:
+                    self._tally.source = cell.mailbox.source
                     cell.invoke(message)
         return bool(ready)

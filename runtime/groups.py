@@ -11,14 +11,17 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..actors.lockstep import SMALL_FRAME
 from ..messages import (
     OBSERVATION_TYPES,
     Message,
     Observation,
     ReturnObserved,
+    ReturnsObserved,
     decode,
     decode_payloads,
 )
+from ..messages.returns import FLOAT64_BYTES
 
 Words = NDArray[np.uint64]
 """Eight characters each: the first in the highest byte, zeros behind a name's end."""
@@ -86,6 +89,12 @@ Piece = list[bytes] | ReturnGroup
 Taken = Message | ReturnGroup
 """What a source sent."""
 
+ROWS_PER_MESSAGE: Final = 16
+"""Returns of a columnar frame that take as long as one message, but for the first
+`SMALL_FRAME` of them."""
+
+_MANY_RETURNS: Final = (ReturnGroup, ReturnsObserved)
+
 NUMBERED_TYPES: Final[tuple[type[Observation] | type[ReturnGroup], ...]] = (
     *OBSERVATION_TYPES,
     ReturnGroup,
@@ -129,14 +138,22 @@ def ungrouped(messages: Sequence[Taken]) -> list[Message]:
 def n_within(messages: Sequence[Taken], budget: int) -> int:
     """Return how many of the first messages together cost no more than so many.
 
-    In a group a message costs less than an eighth of what it costs alone. The first is
-    within every budget.
+    A message of a group that is taken as it is costs an eighth of what it costs alone,
+    one of a group that has to give way (late, say) as much: half stands for both. A
+    return of a long columnar frame costs a sixteenth, but for the first ones. The first
+    message is within every budget.
     """
-    if len(messages) >= budget or ReturnGroup not in set(map(type, messages)):
+    if set(map(type, messages)).isdisjoint(_MANY_RETURNS):
         return min(len(messages), budget)
-    left = budget
+    spent = 0
     for position, message in enumerate(messages):
-        left -= len(message) // 8 if isinstance(message, ReturnGroup) else 1
-        if left < 0 and position:
+        if isinstance(message, ReturnGroup):
+            spent += len(message) // 2
+        elif isinstance(message, ReturnsObserved):
+            n_rows = len(message.period_returns) // FLOAT64_BYTES
+            spent += 1 + min(n_rows, SMALL_FRAME) + n_rows // ROWS_PER_MESSAGE
+        else:
+            spent += 1
+        if spent > budget and position:
             return position
     return len(messages)

@@ -146,7 +146,9 @@ class JournalReplay:
         self.sequences.restore(checkpoint.sequences)
         self.peers = {}
         for number, state in checkpoint.peers.items():
-            peer = Peer(state.name, state.sequence, SymbolTables(factory.row_of))
+            peer = Peer(
+                state.name, state.sequence, SymbolTables(factory.row_of, state.name)
+            )
             peer.tables.restore(state.tables)
             peer.patterns.update(state.patterns)
             self.peers[number] = peer
@@ -204,7 +206,7 @@ class JournalReplay:
                 key = peer.name, peer.sequence
                 self.sequences.advance(key, last_seq(messages))
             case PeerGreeted():
-                tables = SymbolTables(self.factory.row_of)
+                tables = SymbolTables(self.factory.row_of, part.name)
                 self.peers[part.peer] = Peer(part.name, part.sequence, tables)
             case PeerLeft():
                 self.peers.pop(part.peer, None)

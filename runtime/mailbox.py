@@ -10,6 +10,7 @@ import enum
 from collections import deque
 from typing import Final, NamedTuple
 
+from ..actors.sources import NOBODY
 from ..messages import COMMAND_TYPES, MailboxFullError, Message, ReturnObserved
 
 MAX_CONTROL: Final = 1024
@@ -64,8 +65,10 @@ class Mailbox:
         "_n_conflated",
         "_n_dropped",
         "_n_received",
+        "_sources",
         "capacity",
         "policy",
+        "source",
     )
 
     def __init__(self, actor: str, capacity: int, policy: OverflowPolicy) -> None:
@@ -74,6 +77,9 @@ class Mailbox:
         self.policy = policy
         self._control: deque[Message] = deque()
         self._data: deque[Message] = deque()
+        self._sources: deque[int] = deque()  # of each data message
+        self.source = NOBODY
+        """Number of the source of the data message that came out last."""
         self._n_received = 0
         self._n_dropped = 0
         self._n_conflated = 0
@@ -82,8 +88,15 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._control) + len(self._data)
 
-    def put(self, message: Message) -> Message | None:
+    def put(self, message: Message, source: int = NOBODY) -> Message | None:
         """Append a message; return the one that was given up for it, if any.
+
+        Parameters
+        ----------
+        message
+            What waits.
+        source
+            Number of the source that sent it.
 
         Raises
         ------
@@ -95,19 +108,21 @@ class Mailbox:
             self.put_control(message)
             return None
         if len(self._data) < self.capacity:
-            self._append(message)
+            self._append(message, source)
             return None
         self.check_room()
         if self.policy is OverflowPolicy.DROP_NEWEST:
             self._n_dropped += 1
+            self.source = source
             return message
         if self.policy is OverflowPolicy.CONFLATE:
-            older = self._replace(message)
+            older = self._replace(message, source)
             if older is not None:
                 return older
         self._n_dropped += 1
         oldest = self._data.popleft()
-        self._append(message)
+        self.source = self._sources.popleft()
+        self._append(message, source)
         return oldest
 
     def check_room(self) -> None:
@@ -139,14 +154,21 @@ class Mailbox:
         if self._control:
             return self._control.popleft()
         if self._data:
+            self.source = self._sources.popleft()
             return self._data.popleft()
         return None
+
+    def waiting(self) -> list[tuple[Message, int]]:
+        """Return what waits and who sent it, in the order `get` would give it."""
+        control = [(message, NOBODY) for message in self._control]
+        return [*control, *zip(self._data, self._sources, strict=True)]
 
     def drain(self) -> list[Message]:
         """Take out everything that waits, in the order `get` would give it."""
         messages = [*self._control, *self._data]
         self._control.clear()
         self._data.clear()
+        self._sources.clear()
         return messages
 
     def statistics(self) -> MailboxStatistics:
@@ -159,12 +181,13 @@ class Mailbox:
             high_water=self._high_water,
         )
 
-    def _append(self, message: Message) -> None:
+    def _append(self, message: Message, source: int) -> None:
         self._data.append(message)
+        self._sources.append(source)
         self._n_received += 1
         self._high_water = max(self._high_water, len(self._data))
 
-    def _replace(self, message: Message) -> Message | None:
+    def _replace(self, message: Message, source: int) -> Message | None:
         if type(message) is not ReturnObserved:
             return None
         for position, waiting in enumerate(self._data):
@@ -174,6 +197,7 @@ class Mailbox:
                 and waiting.symbol == message.symbol
             ):
                 self._data[position] = message
+                self.source, self._sources[position] = self._sources[position], source
                 self._n_received += 1
                 self._n_conflated += 1
                 return waiting

@@ -9,7 +9,9 @@ every few milliseconds had better keep its pages.
 
 import ctypes
 import gc
+import os
 import sys
+from pathlib import Path
 from typing import Final
 
 _M_TRIM_THRESHOLD: Final = -1
@@ -37,6 +39,15 @@ def keep_freed_memory() -> bool:
     trimmed = mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
     mapped = mallopt(_M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK_BYTES)
     return bool(trimmed and mapped)
+
+
+def resident_bytes() -> int:
+    """Return how much memory of this machine the process holds; 0 = not told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def settle_objects() -> None:

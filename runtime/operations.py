@@ -28,7 +28,6 @@ from ..messages import (
     MailboxFullError,
     NotReleasedError,
     ReleaseHeldReturns,
-    Request,
     RequeueDeadLetters,
     ReviveActor,
     encode,
@@ -40,6 +39,17 @@ from .system import System
 
 JOURNALED: Final = (ReleaseHeldReturns, DiscardHeldReturns)
 """Requests that change what follows, and so belong into the journal."""
+
+Operation = (
+    ListActors
+    | ReviveActor
+    | ListDeadLetters
+    | RequeueDeadLetters
+    | ListHeldReturns
+    | ReleaseHeldReturns
+    | DiscardHeldReturns
+)
+"""What concerns the actors and what was sent to them."""
 
 
 class Operations:
@@ -53,9 +63,9 @@ class Operations:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._tables = SymbolTables(system.factory.row_of)
+        self._tables = SymbolTables(system.factory.row_of, "(dead letters)")
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Operation) -> Answer:
         """Do what is asked, and say what came of it."""
         if isinstance(request, ListActors):
             return self._list_actors(request)
@@ -208,7 +218,7 @@ def _held(held: HeldReturn) -> HeldReturnListed:
     )
 
 
-def _answered(request: Request, n_done: int, problems: Iterable[str]) -> Answered:
+def _answered(request: Operation, n_done: int, problems: Iterable[str]) -> Answered:
     problem = "; ".join(problems)
     if len(problem) > MAX_TEXT_LENGTH:
         problem = f"{problem[: MAX_TEXT_LENGTH - 3]}..."
@@ -225,5 +235,5 @@ def _listed(letter: DeadLetter) -> DeadLetterListed:
     )
 
 
-def _problem(request: Request, detail: str) -> Answered:
+def _problem(request: Operation, detail: str) -> Answered:
     return Answered(request=request.request, n_done=0, problem=detail[:MAX_TEXT_LENGTH])

@@ -65,8 +65,12 @@ MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
 
 MAX_MESSAGES_PER_TURN: Final = 1024
-"""Messages of one peer that are taken before everybody else has a turn. A read of a
-flood holds ten thousand; with a few such feeds an operator would wait for seconds."""
+"""Messages that are taken of those peers that send more than one turn's worth, before
+everybody else has a turn: a few milliseconds, however many such peers there are. A read
+of a flood holds ten thousand, for which an operator would wait as long again."""
+
+MIN_MESSAGES_PER_TURN: Final = 64
+"""What is taken of one peer at least: a turn costs as much as some dozen messages."""
 
 MAX_REQUESTS_PER_TURN: Final = 64
 """Requests of one peer that are answered before everybody else has a turn: each may
@@ -150,6 +154,8 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
         self._server.forget(self)
         self._transport = None
+        if self._subscriber is not None:
+            self._subscriber.close()
         if self._server.journal is not None and self._number:
             self._server.journal.left(self._number)
         if exc is not None:
@@ -245,6 +251,16 @@ class Connection(asyncio.Protocol):
         return 0 if transport is None else transport.get_write_buffer_size()
 
     @property
+    def is_feed(self) -> bool:
+        """Whether it may send observations."""
+        return self._is_feed
+
+    @property
+    def n_held(self) -> int:
+        """Messages read and not taken in yet."""
+        return len(self._held)
+
+    @property
     def name(self) -> str:
         """What it calls itself."""
         return self._hello.name if self._hello else "anonymous"
@@ -327,7 +343,7 @@ class Connection(asyncio.Protocol):
         if self._held:
             self._held.extend(messages)
             return
-        n_messages = n_within(messages, MAX_MESSAGES_PER_TURN)
+        n_messages = n_within(messages, self._server.share)
         if n_messages < len(messages):
             turn, rest = messages[:n_messages], messages[n_messages:]
             self._take_turn(turn)
@@ -395,6 +411,7 @@ class Connection(asyncio.Protocol):
         self._held.extend(messages)
         self._transport.pause_reading()
         if soon:
+            self._server.floods.add(self)
             self._loop.call_soon(self._take_held)
         elif not self._waits_for_room:
             self._waits_for_room = True
@@ -414,6 +431,7 @@ class Connection(asyncio.Protocol):
         if len(self._held) == len(messages):
             return
         if not self._held:
+            self._server.floods.discard(self)
             end = end or self._end_later
         self._read_on()
         # Soon, not now: a turn is just ending.
@@ -444,6 +462,7 @@ class Connection(asyncio.Protocol):
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         self._hello = structs.replace(message, token="")
+        self._tables.source = message.name
         self._is_feed = message.role is Role.FEED
         self._begin_sequence(message)
         self._requests = Requests(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from ..messages import BetaUpdated, Status
+from ..messages import BetaUpdated, Status, StatusReported, TopicReported
 from .board import Board
 from .durable_store import StoreStatus
 from .look_back import JournalSummary
@@ -156,3 +156,46 @@ def _store_lines(store: StoreStatus | None) -> list[str]:
     state = f"{store.state}: {store.reason}" if store.reason else f"{store.state}"
     turns = f"{store.durable:,} of {store.position:,} turns durable"
     return [f"store     {state} ({turns})"]
+
+
+def status_lines(report: StatusReported) -> list[str]:
+    """Return how a sidecar is: totals, then sources, subscribers and topics."""
+    lost = f"{report.n_conflated:,} conflated, {report.n_undelivered:,} undelivered"
+    dead = f"{report.n_dead_letters:,} dead letters"
+    quarantined = f"{report.n_quarantined:,} quarantined"
+    lines = [
+        f"instance  {report.instance}",
+        f"memory    {report.memory_bytes / 2**20:.1f} MB",
+        f"bars      {report.n_bars:,}",
+        f"pairs     {report.n_pairs:,}",
+        f"updates   {report.n_updates:,} ({lost})",
+        f"dropped   {_reasons(report.dropped)}",
+        f"peers     {report.n_connections:,} (rejected: {_reasons(report.rejected)})",
+        f"frames    {report.n_frames:,} received",
+        f"waiting   {report.n_waiting:,} messages, {report.n_outbox_bytes:,} bytes",
+        f"actors    {report.n_restarts:,} restarts, {quarantined}, {dead}",
+    ]
+    lines += [
+        f"source    {each.source or '(none)'}: {each.n_received:,} received, "
+        f"{each.n_held:,} held, dropped {_reasons(each.dropped)}"
+        for each in report.sources
+    ]
+    lines += [
+        f"slow      {each.subscriber}: {each.n_conflated:,} conflated"
+        + (f", {each.n_outbox_bytes:,} bytes behind" if each.is_slow else "")
+        for each in report.subscribers
+    ]
+    lines += [f"topic     {each.topic}: {_losses(each)}" for each in report.topics]
+    unlisted = report.n_topics - len(report.topics)
+    if unlisted:
+        lines.append(f"topics    {unlisted:,} more")
+    return lines
+
+
+def _losses(topic: TopicReported) -> str:
+    parts = {"conflated": topic.n_conflated, "undelivered": topic.n_undelivered}
+    return _reasons({name: n for name, n in parts.items() if n} | topic.dropped)
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n:,}" for reason, n in counts.items()) or "none"

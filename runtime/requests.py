@@ -22,6 +22,7 @@ from ..messages import (
     Rejected,
     RejectedError,
     RejectReason,
+    ReportStatus,
     Role,
     Subscribe,
     SymbolsDeclared,
@@ -30,7 +31,8 @@ from ..messages import (
 from ..messages.fields import MAX_TEXT_LENGTH
 from ..messages.topics import check_pattern
 from .access import Grant
-from .operations import JOURNALED
+from .operations import JOURNALED, Operation
+from .status import report
 from .subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class Requests:
         *,
         number: int,
     ) -> None:
+        self._server = server
         self._system = server.system
         self._operations = server.operations
         self._subscriber = subscriber
@@ -128,20 +131,28 @@ class Requests:
             self._system.take(message, self._tables)
             self._took(message)
         elif isinstance(message, REQUEST_TYPES):
-            if isinstance(message, JOURNALED):
-                self._took(message)  # now: the answer ends the turn that it is of
-            answer = self._operations.answer(message)
-            if isinstance(answer, Answered):
-                logger.info(
-                    "operator.asked request=%s done=%d problem=%r",
-                    type(message).__name__,
-                    answer.n_done,
-                    answer.problem,
-                )
-            subscriber.send(answer)
+            self._operate(subscriber, message)
             subscriber.flush()
         else:
             self._command(subscriber, message)
+
+    def _operate(
+        self, subscriber: Subscriber, message: Operation | ReportStatus
+    ) -> None:
+        if isinstance(message, ReportStatus):
+            subscriber.send(report(self._server, message))
+            return
+        if isinstance(message, JOURNALED):
+            self._took(message)  # now: the answer ends the turn that it is of
+        answer = self._operations.answer(message)
+        if isinstance(answer, Answered):
+            logger.info(
+                "operator.asked request=%s done=%d problem=%r",
+                type(message).__name__,
+                answer.n_done,
+                answer.problem,
+            )
+        subscriber.send(answer)
 
     def _command(self, subscriber: Subscriber, message: Message) -> None:
         try:

@@ -18,7 +18,7 @@ from .encoded import EncodedUpdates
 from .framing import DEFAULT_MAX_FRAME_BYTES
 from .journal import Journal
 from .operations import Operations
-from .peer import Connection
+from .peer import MAX_MESSAGES_PER_TURN, MIN_MESSAGES_PER_TURN, Connection
 from .sequences import Sequences
 from .system import System
 
@@ -69,6 +69,8 @@ class Server:
         self.sequences = sequences or Sequences()
         self.feeds: dict[tuple[str, str], Connection] = {}
         """The one connection over which each sequence comes."""
+        self.floods: set[Connection] = set()
+        """Connections with more to take than one turn may hold."""
         self.is_stopping = False
         """Whether nothing more is taken."""
         self.instance = instance
@@ -115,6 +117,12 @@ class Server:
         return sum(connection.n_outbox_bytes for connection in self.connections)
 
     @property
+    def share(self) -> int:
+        """Messages of one peer to take in one turn: floods share what one may have."""
+        share = MAX_MESSAGES_PER_TURN // max(len(self.floods), 1)
+        return max(share, MIN_MESSAGES_PER_TURN)
+
+    @property
     def is_full(self) -> bool:
         """Whether no more peers may greet."""
         return len(self.connections) - len(self._ungreeted) >= self.max_connections
@@ -150,6 +158,7 @@ class Server:
         """Drop a connection that has ended."""
         self._ungreeted.pop(connection, None)
         self._subscribed.pop(connection, None)
+        self.floods.discard(connection)
         if connection in self.connections:
             self.connections.remove(connection)
             self._n_conflated_left += connection.n_conflated

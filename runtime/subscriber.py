@@ -203,9 +203,22 @@ class Subscriber:
                     folded = publisher.n_updates[rows] - n_updates[rows] - 1
                     columns.conflated = folded.astype(np.int32)
                     self.n_conflated += int(folded.sum())
+                    publisher.n_conflated[rows] += folded
                     encoded = EncodedUpdates(columns, table)
                     self._parts.append(encoded.encoded(encoding, None))
         self.flush()
+
+    def close(self) -> None:
+        """Count what a slow one missed: it is gone, and nobody will send it."""
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        for masks in self._masks.values():
+            for publisher, mask, (_, n_updates) in zip(
+                self._publishers, masks, self._seen, strict=True
+            ):
+                missed = publisher.n_updates - n_updates
+                publisher.n_undelivered[mask] += missed[mask]
 
     def _add(self, encoding: Encoding, masks: list[Mask]) -> None:
         # Two patterns of one connection that overlap do not send an update twice.

@@ -134,7 +134,8 @@ class System:
     ) -> None:
         self.factory = factory
         self._clock = clock
-        self.dispatcher = Dispatcher(turn_budget)
+        self._tally = factory.tally
+        self.dispatcher = Dispatcher(turn_budget, self._tally)
         self.supervisor = Supervisor(
             restart_policy or RestartPolicy(),
             clock,
@@ -217,8 +218,10 @@ class System:
         for cell in self.cells.values():
             is_late = now() >= deadline
             n_silent += is_late and cell.state is not CellState.STOPPED
+            waiting = cell.mailbox.waiting()
             for message in cell.stop(quietly=is_late):
-                self._give_up(cell, message, Drop.UNDELIVERABLE, "actor stopped")
+                self.supervisor.bury(cell.name, message, "actor stopped")
+            self._drop_mail(waiting)
         if n_silent:
             logger.error("system.overdue actors=%d: ended without on_stop", n_silent)
         self._masked[:] = True
@@ -258,6 +261,9 @@ class System:
         """
         # Most messages are single returns to a live actor with nothing waiting before
         # them. They go the short way, which is `take` and `_deliver` written out.
+        tally = self._tally
+        source = tally.source = tally.sources.number(tables.source)
+        n_counted, taken = 0, len(messages)
         cell_of = self._cell_of_symbol.get
         ready = self.dispatcher.ready
         live = CellState.LIVE
@@ -271,22 +277,29 @@ class System:
                     continue
             elif type(message) is ReturnGroup:
                 if self._take_group(message):
+                    n_counted -= len(message) - 1
                     continue
                 if not isinstance(messages, list):
                     raise TypeError(_GROUPS_IN_A_LIST)
+                tally.sources.received[source] += position - first - n_counted
                 messages[position:] = ungrouped(messages[position:])
                 return self.take_all(messages, tables, position)
             elif not isinstance(message, OBSERVATION_TYPES):
-                return position
+                taken = position
+                break
             try:
                 self.take(message, tables)
             except MailboxFullError:
-                return position
+                taken = position
+                break
             except MalformedMessageError:
                 if position == first:
                     raise
-                return position
-        return len(messages)
+                taken = position
+                break
+            n_counted += 1
+        tally.sources.received[source] += taken - first - n_counted
+        return taken
 
     def _take_group(self, group: ReturnGroup) -> bool:
         # Whether a group was taken: its actors are the ones we know, and those that
@@ -336,6 +349,12 @@ class System:
             When its actor's mailbox is full and blocks; `when_room` says when to try
             again.
         """
+        sources = self._tally.sources
+        source = self._tally.source = sources.number(tables.source)
+        self._take(message, tables)
+        sources.received[source] += _n_observations(message)
+
+    def _take(self, message: Message, tables: SymbolTables) -> None:
         if type(message) is ReturnsObserved:
             mailed = self._rows_to_mail()
             for held in self.factory.take_columns(message, tables, mailed):
@@ -354,7 +373,7 @@ class System:
             isinstance(message, _OPENING)
             and message.ts_event > self._clock.time_ns() + MAX_AHEAD_NS
         ):
-            self.factory.tally.drop(Drop.FUTURE, message)
+            self._tally.drop(Drop.FUTURE, message)
         else:
             behavior = self.factory.route(message)
             if behavior is not None:
@@ -479,21 +498,29 @@ class System:
             self._give_up(cell, message, Drop.UNDELIVERABLE, f"actor {error.state}")
             return
         if given_up is not None:
-            self._give_up(cell, given_up, Drop.OVERFLOW, "mailbox full")
+            with self._tally.told_by(cell.mailbox.source):
+                self._give_up(cell, given_up, Drop.OVERFLOW, "mailbox full")
 
     def _give_up(
         self, cell: ActorCell, message: Message, drop: Drop, reason: str
     ) -> None:
-        self.factory.tally.drop(drop)
+        self._tally.drop(drop, message)
         self.supervisor.bury(cell.name, message, reason)
 
     def _on_failure(
         self, cell: ActorCell, message: Message | None, error: BaseException
     ) -> None:
-        before = self.supervisor.n_dead_letters
+        waiting = cell.mailbox.waiting()
         self.supervisor.failed(cell, message, error)
-        if buried := self.supervisor.n_dead_letters - before:
-            self.factory.tally.drop(Drop.UNDELIVERABLE, count=buried)
+        if message is not None:
+            self._tally.drop(Drop.UNDELIVERABLE, message)
+        if not cell.mailbox:  # it is quarantined, and its mail went with it
+            self._drop_mail(waiting)
+
+    def _drop_mail(self, waiting: list[tuple[Message, int]]) -> None:
+        for message, source in waiting:
+            with self._tally.told_by(source):
+                self._tally.drop(Drop.UNDELIVERABLE, message)
 
     def _on_outgoing(self, message: Message) -> None:
         behavior = self.factory.route(message)
@@ -552,3 +579,11 @@ class System:
         for cohort in self.factory.cohorts:
             if rows and cohort.factor.benchmark == benchmark:
                 cohort.override(np.array(rows), status, reason)
+
+
+def _n_observations(message: Message) -> int:
+    # A columnar frame is worth its single messages.
+    if type(message) is ReturnsObserved:
+        returns = np.frombuffer(message.period_returns, dtype="<f8")
+        return len(returns) - int(np.count_nonzero(np.isnan(returns)))
+    return int(isinstance(message, OBSERVATION_TYPES))

@@ -1,477 +1,376 @@
 #!/usr/bin/env python3
-"""Load a real sidecar as no desk would, and measure what the others notice.
+"""Run a sidecar for a long time, and look for what grows.
 
-    scripts/soak.py readers --healthy 100 --seconds 20
-    scripts/soak.py flood --seconds 60
+    scripts/soak.py                       ten minutes; exit 1 names what is not flat
+    scripts/soak.py --seconds 14400       four hours
+    scripts/soak.py --seconds 5 --untimed     without what depends on the clock
 
-``readers``: healthy subscribers and a steady feed, first alone, then beside one that
-does not read, one that reads a byte a second and one that dies without closing, each
-under both overflow policies. Prints the healthy ones' latencies with and without, and
-what became of the sick.
+A real sidecar with a store and a snapshot every ten seconds. A feed sends bars, as
+columns and as single returns in turns, with a late and a repeated return in each. A
+subscriber in a process of its own takes the time of every update. Others come and go,
+some without a word: subscribers, operators, and strangers who speak no word of the
+protocol.
 
-``flood``: measures the rate that the sidecar sustains, then sends ten times as much
-for a while, beside a subscriber and an operator. Prints memory, the operator's answer
-times, what was conflated and dropped, whether order was kept, and the recovery.
+Every few seconds, while none of the passers-by is there, it notes the sidecar's memory,
+its open files, the median and the 99th percentile of the updates' latencies since the
+last time, and the processor time per bar. The first fifth of the samples warms up. Of
+the rest, the trend is the median slope between pairs (Theil and Sen) times the
+duration, or what the median of the last third is above that of the first, whichever is
+more: the one sees a slow drift, the other a step.
+
+* memory grows by at most 5 % of its median;
+* open files are as many at the end as at the beginning, give or take two (a file that
+  SQLite opens for a moment), without a trend of one;
+* the median latency grows by at most 25 % of its median, and the processor time per
+  bar, which no other process on this machine disturbs as much, by at most 10 %.
+
+Samples in which the sidecar waited for a processor for more than a tenth of the time
+(as the kernel counts it) say how busy the machine is, and nothing about latencies: they
+are left out of that trend. It exits with 2 when less than half of the samples remain.
 """
 
 import argparse
 import asyncio
-import os
-import signal
-import subprocess
+import random
 import sys
-import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
-from typing import Final
+from statistics import median
+from typing import Any, Final
 
+import numpy as np
 import uvloop
-from msgspec.structs import replace
 
-from beta_factory import (
-    BenchmarkReturnObserved,
-    BetaUpdated,
-    ReturnObserved,
-    Role,
-    connect,
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.load import (
+    Raw,
+    RunQueue,
+    Sidecar,
+    Worker,
+    quantile,
+    say,
+    sidecar,
+    slope,
 )
 from beta_factory.messages import (
-    Acknowledged,
-    DeadLettersListed,
-    Encoding,
-    Hello,
-    ListDeadLetters,
+    BenchmarkReturnObserved,
+    BetaUpdated,
     Message,
     Overflow,
-    Rejected,
-    Subscribe,
+    ReportStatus,
+    ReturnObserved,
+    ReturnsObserved,
+    Role,
+    StatusReported,
     SymbolsDeclared,
-    decode_payloads,
     encode,
 )
-from beta_factory.runtime.framing import FrameReader, frame
-from beta_factory.runtime.outgoing import Publishable
+from beta_factory.runtime.framing import frame
 
-N_SYMBOLS: Final = 200
-SYMBOLS: Final = tuple(f"S{i:04d}" for i in range(N_SYMBOLS))
-LISTENS_WITHIN_S: Final = 15.0
-READ_BYTES: Final = 256 * 1024
-N_FEEDS: Final = 4
-PATTERN: Final = f"beta.market.{SYMBOLS[0]}"
+SYMBOLS: Final = tuple(f"S{i:04d}" for i in range(500))
+STORE: Final = """\
+[store]
+path = "{folder}/store.sqlite"
+policy = "os"
+snapshot_interval_s = 10.0
+retention_bytes = 67108864
+"""
+BAR_EVERY_S: Final = 0.05
+PASSERS_EVERY_S: Final = 0.2
+WARM_UP_SHARE: Final = 0.2
 
+MEMORY_SHARE: Final = 0.05
+LATENCY_SHARE: Final = 0.25
+WORK_SHARE: Final = 0.10
+N_FILES: Final = 2
 
-@asynccontextmanager
-async def sidecar(**server: object) -> AsyncGenerator[tuple[str, int, Path]]:
-    """Run a sidecar process; yield its address, its process id and its log."""
-    with tempfile.TemporaryDirectory(prefix="beta-factory-") as folder:
-        address = f"{folder}/soak.sock"
-        config = Path(folder, "soak.toml")
-        keys = "".join(f"{key} = {value}\n" for key, value in server.items())
-        config.write_text(
-            f"symbols = {list(SYMBOLS)}\n[server]\naddress = '{address}'\n{keys}"
-            "[factors.market]\nbenchmark = 'SPY'\nlookback_length = 60\n"
-            "min_observations = 3\n"
-        )
-        log = Path(folder, "log")
-        with log.open("w") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "beta_factory", "run", "--config", str(config)],
-                stdout=stream,
-                stderr=stream,
-            )
-        try:
-            for _ in range(int(LISTENS_WITHIN_S / 0.05)):
-                if Path(address).exists():
-                    break
-                await asyncio.sleep(0.05)
-            yield address, process.pid, log
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def bar(ts_event: int) -> list[Publishable]:
-    """Return one bar, whose stamp is the time at which it was made."""
-    value = (ts_event // 1000 % 1999 - 999) * 1e-6
-    messages: list[Publishable] = [
-        BenchmarkReturnObserved(
-            benchmark="SPY", ts_event=ts_event, period_return=value, ts_init=ts_event
-        )
-    ]
-    messages += [
-        ReturnObserved(
-            symbol=symbol,
-            ts_event=ts_event,
-            period_return=value * (1 + i / N_SYMBOLS),
-            ts_init=ts_event,
-        )
-        for i, symbol in enumerate(SYMBOLS)
-    ]
-    return messages
-
-
-class Raw:
-    """A peer that reads when it is told to."""
-
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def subscribe(
-        cls,
-        address: str,
-        name: str,
-        overflow: Overflow,
-        *,
-        pattern: str = "beta.>",
-        limit: int = 64,
-    ) -> "Raw":
-        """Connect, greet and subscribe, and read nothing."""
-        peer = cls(*await asyncio.open_unix_connection(address, limit=limit))
-        request = Subscribe(
-            subscription=1, pattern=pattern, encoding=Encoding.ROWS, overflow=overflow
-        )
-        hello = Hello(role=Role.SUBSCRIBER, name=name)
-        peer.writer.write(frame(encode(hello)) + frame(encode(request)))
-        await peer.writer.drain()
-        return peer
-
-    async def rest(self) -> list[Message]:
-        """Read everything that is still there, as fast as it comes."""
-        reader = FrameReader()
-        messages: list[Message] = []
-        try:
-            async with asyncio.timeout(10):
-                while data := await self.reader.read(READ_BYTES):
-                    decode_payloads(reader.feed(data), messages)
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return messages
-
-
-# Slow readers
-
-
-async def _healthy(address: str, latencies: list[float], stop: asyncio.Event) -> None:
-    # One symbol each: what is measured is not to be the readers' own work.
-    peer = await Raw.subscribe(
-        address, "healthy", Overflow.CONFLATE, pattern=PATTERN, limit=2**20
-    )
-    reader = FrameReader()
-    while not stop.is_set():
-        data = await peer.reader.read(READ_BYTES)
-        if not data:
-            break
-        now = time.time_ns()
-        messages: list[Message] = []
-        decode_payloads(reader.feed(data), messages)
-        latencies += [
-            (now - m.ts_event) / 1e6 for m in messages if type(m) is BetaUpdated
-        ]
-    peer.writer.close()
-
-
-async def _drip(peer: Raw, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        await peer.reader.read(1)
-        await asyncio.sleep(1)
-
-
-async def _measure(
-    address: str, n_healthy: int, seconds: float, interval_s: float
-) -> list[float]:
-    stop = asyncio.Event()
-    latencies: list[float] = []
-    readers = [
-        asyncio.create_task(_healthy(address, latencies, stop))
-        for _ in range(n_healthy)
-    ]
-    await asyncio.sleep(0.5)
-    async with connect(address, name="feed", role=Role.FEED) as feed:
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            await feed.publish(bar(time.time_ns()))
-            await asyncio.sleep(interval_s)
-        await feed.flush()
-    stop.set()
-    await asyncio.sleep(0.2)
-    for task in readers:
-        task.cancel()
-    await asyncio.gather(*readers, return_exceptions=True)
-    return latencies
-
-
-def _show(name: str, values: Sequence[float]) -> float:
-    cuts = quantiles(values, n=1000)
-    p50, p99, p999 = median(values), cuts[989], cuts[998]
-    print(
-        f"{name:<10} {len(values):>9,} updates  p50 {p50:7.2f}  p99 {p99:7.2f}  "
-        f"p99.9 {p999:7.2f} ms"
-    )
-    return p99
-
-
-async def readers(
-    n_healthy: int, seconds: float, interval_s: float, rounds: int
-) -> int:
-    """Run the measurement, alone and beside the sick, in turns."""
-    async with sidecar(outbox_high_water_bytes=65_536) as (address, pid, log):
-        alone: list[float] = []
-        beside: list[float] = []
-        await _measure(address, n_healthy, min(seconds, 3), interval_s)  # warm up
-        for number in range(rounds):
-            alone += await _measure(address, n_healthy, seconds, interval_s)
-            stop = asyncio.Event()
-            deaf = [
-                await Raw.subscribe(address, f"deaf-{policy}", policy)
-                for policy in Overflow
-            ]
-            drips = [
-                await Raw.subscribe(address, f"drip-{policy}", policy)
-                for policy in Overflow
-            ]
-            tasks = [asyncio.create_task(_drip(peer, stop)) for peer in drips]
-            dead = subprocess.Popen(
-                [sys.executable, __file__, "die", address], stdout=subprocess.DEVNULL
-            )
-            await asyncio.sleep(1)
-            dead.kill()
-            dead.wait()
-            beside += await _measure(address, n_healthy, seconds, interval_s)
-            stop.set()
-            for task in tasks:
-                task.cancel()
-            if number == rounds - 1:
-                for policy, peer in zip(Overflow, deaf, strict=True):
-                    print(f"deaf, {policy}: {_fate(await peer.rest())}")
-            for peer in (*deaf, *drips):
-                peer.writer.close()
-        before, after = _show("alone", alone), _show("beside", beside)
-        print(f"p99 changed by {100 * (after / before - 1):+.1f} %")
-        print(f"memory     {resident_mb(pid):.1f} MB")
-        events = Counter(
-            word
-            for line in log.read_text().splitlines()
-            for word in line.split()
-            if word.startswith("subscriber.")
-        )
-        print(f"log        {dict(events)}")
-    return 0
-
-
-def _fate(messages: list[Message]) -> str:
-    updates = [m for m in messages if type(m) is BetaUpdated]
-    told = [m for m in messages if type(m) is Rejected]
-    conflated = sum(update.conflated for update in updates)
-    return (
-        f"{len(updates):,} updates, {conflated:,} conflated into them, "
-        f"rejected {[m.reason.value for m in told]}"
-    )
-
-
-async def die(address: str) -> int:
-    """Subscribe, and wait to be killed."""
-    await Raw.subscribe(address, "dying", Overflow.CONFLATE)
-    await asyncio.sleep(3600)
-    return 0
-
-
-# A flood
+STARVED_SHARE: Final = 0.1
+FEWEST_SAMPLES: Final = 0.5
 
 
 @dataclass
-class Flood:
-    """What was sent, and how it was answered."""
+class Samples:
+    """What was noted, one value per sample."""
 
-    n_sent: int = 0
-    n_acknowledged: int = 0
+    at_s: list[float] = field(default_factory=list[float])
     memory_mb: list[float] = field(default_factory=list[float])
-    disorder: int = 0
-    n_updates: int = 0
-    n_conflated: int = 0
-    last_seq_of: dict[str, tuple[int, int]] = field(
-        default_factory=dict[str, tuple[int, int]]
-    )
+    n_files: list[float] = field(default_factory=list[float])
+    p50_ms: list[float] = field(default_factory=list[float])
+    p99_ms: list[float] = field(default_factory=list[float])
+    work_ms: list[float] = field(default_factory=list[float])
+    """Processor time per bar."""
+    waited: list[float] = field(default_factory=list[float])
+    """Share of the time for which the sidecar was ready and no processor was free."""
 
 
-async def _push(
-    address: str, name: str, rate: float, seconds: float, flood: Flood
-) -> None:
-    # Frames of one message, offered at a rate whether or not they are taken.
-    reader, writer = await asyncio.open_unix_connection(address)
-    writer.write(frame(encode(Hello(role=Role.FEED, name=name))))
-    frames = FrameReader()
+async def read(address: str) -> int:
+    """Take the time of every update; say how it was whenever asked."""
+    peer = await Raw.subscribe(address, "steady", pattern=f"beta.market.{SYMBOLS[0]}")
+    latencies: list[float] = []
 
-    async def acknowledgements() -> None:
-        while data := await reader.read(READ_BYTES):
-            messages: list[Message] = []
-            decode_payloads(frames.feed(data), messages)
-            for message in messages:
-                if isinstance(message, Acknowledged):
-                    flood.n_acknowledged = message.seq
-
-    listening = asyncio.create_task(acknowledgements())
-    started, seq = time.monotonic(), 0
-    prices = [m for m in bar(0) if not isinstance(m, SymbolsDeclared)]
-    while (elapsed := time.monotonic() - started) < seconds:
-        if rate * elapsed > seq:
-            parts: list[bytes] = []
+    async def listen() -> None:
+        while (messages := await peer.receive()) is not None:
             now = time.time_ns()
-            for message in prices:
-                seq += 1
-                parts.append(frame(encode(replace(message, ts_event=now, seq=seq))))
-            writer.write(b"".join(parts))
-            await writer.drain()
-        else:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0)
-    flood.n_sent = seq
-    waited = time.monotonic()
-    while flood.n_acknowledged < seq and time.monotonic() - waited < 10:  # noqa: ASYNC110, PLR2004
-        await asyncio.sleep(0.005)
-    print(f"recovery   {1e3 * (time.monotonic() - waited):.0f} ms after the last write")
+            latencies.extend(
+                (now - message.ts_init) / 1e6
+                for message in messages
+                if type(message) is BetaUpdated
+            )
+
+    listening = asyncio.create_task(listen())
+    say("ready")
+    while (await asyncio.to_thread(sys.stdin.readline)).strip():
+        values = latencies or [0.0]
+        say({"p50": median(values), "p99": quantile(values, 0.99), "n": len(latencies)})
+        latencies.clear()
     listening.cancel()
-    writer.close()
-
-
-async def _follow(address: str, flood: Flood, stop: asyncio.Event) -> None:
-    async with connect(address, name="follower") as client:
-        async for update in client.subscribe("beta.market.*", buffer_capacity=100_000):
-            flood.n_updates += 1
-            flood.n_conflated += update.conflated
-            last = flood.last_seq_of.get(update.symbol, (0, 0))
-            if (update.ts_event, update.seq) <= last:
-                flood.disorder += 1
-            flood.last_seq_of[update.symbol] = update.ts_event, update.seq
-            if stop.is_set():
-                break
-
-
-async def ping(address: str, seconds: float) -> int:
-    """Ask one thing after the other on one connection; print how long each took."""
-    reader, writer = await asyncio.open_unix_connection(address)
-    writer.write(frame(encode(Hello(role=Role.OPERATOR, name="pinger"))))
-    frames, request, ends = FrameReader(), 0, time.monotonic() + seconds
-    messages: list[Message] = []
-    while time.monotonic() < ends:
-        request += 1
-        started = time.perf_counter()
-        writer.write(frame(encode(ListDeadLetters(request=request, limit=1))))
-        while not any(isinstance(m, DeadLettersListed) for m in messages):
-            decode_payloads(frames.feed(await reader.read(READ_BYTES)), messages)
-        print(1e3 * (time.perf_counter() - started), flush=True)
-        messages.clear()
-        await asyncio.sleep(0.1)
-    writer.close()
+    peer.writer.close()
     return 0
 
 
-async def _watch_memory(pid: int, flood: Flood) -> None:
-    while True:
-        flood.memory_mb.append(resident_mb(pid))
-        await asyncio.sleep(0.25)
+class Soak:
+    """One run.
+
+    Parameters
+    ----------
+    options
+        Of the command line.
+    running
+        The sidecar.
+    """
+
+    def __init__(self, options: argparse.Namespace, running: Sidecar) -> None:
+        self._options = options
+        self._running = running
+        self._rng = random.Random(1)  # noqa: S311 - no secret
+        self._n_bars = self._n_passers = 0
+        self._may_pass = asyncio.Event()
+        self._passers: set[asyncio.Task[None]] = set()
+        self.samples = Samples()
+
+    async def run(self) -> None:
+        """Feed, let others pass, and take samples, until the time is over."""
+        reader = Worker(__file__, "read", address=self._running.address)
+        await reader.line()
+        self._may_pass.set()
+        async with asyncio.TaskGroup() as tasks:
+            load = [
+                tasks.create_task(self._feed()),
+                tasks.create_task(self._let_pass()),
+            ]
+            await self._sample(reader)
+            for task in load:
+                task.cancel()
+        reader.tell("")
+        await reader.end()
+
+    async def status(self) -> StatusReported:
+        """Ask the sidecar how it is."""
+        peer = await Raw.dial(self._running.address, "operator", Role.OPERATOR)
+        peer.writer.write(frame(encode(ReportStatus(request=1))))
+        while (messages := await peer.receive()) is not None:
+            for message in messages:
+                if isinstance(message, StatusReported):
+                    peer.writer.close()
+                    return message
+        raise ConnectionResetError("the sidecar has gone")
+
+    async def _sample(self, reader: Worker) -> None:
+        options, running, samples = self._options, self._running, self.samples
+        started = time.monotonic()
+        queue = RunQueue(running.pid)
+        n_bars, cpu_s = self._n_bars, running.cpu_s
+        waited_s, before = queue.waited_s, started
+        every_s = min(max(options.seconds / 120, 0.5), 30.0)
+        while (elapsed := time.monotonic() - started) < options.seconds:
+            await asyncio.sleep(every_s)
+            self._may_pass.clear()
+            await asyncio.gather(*self._passers, return_exceptions=True)
+            await asyncio.sleep(0.1)  # the sidecar notices that they have gone
+            reader.tell("how was it")
+            said: dict[str, Any] = await reader.line()
+            n_new = max(self._n_bars - n_bars, 1)
+            samples.at_s.append(elapsed)
+            samples.memory_mb.append(running.resident_mb)
+            samples.n_files.append(running.n_files)
+            samples.p50_ms.append(said["p50"])
+            samples.p99_ms.append(said["p99"])
+            samples.work_ms.append(1e3 * (running.cpu_s - cpu_s) / n_new)
+            now = time.monotonic()
+            samples.waited.append((queue.waited_s - waited_s) / (now - before))
+            n_bars, cpu_s = self._n_bars, running.cpu_s
+            waited_s, before = queue.waited_s, now
+            self._may_pass.set()
+            if len(samples.at_s) % 10 == 0:
+                self._show()
+
+    def _show(self) -> None:
+        samples = self.samples
+        print(
+            f"{samples.at_s[-1]:7.0f} s  {samples.memory_mb[-1]:7.1f} MB  "
+            f"{samples.n_files[-1]:4.0f} files  p50 {samples.p50_ms[-1]:6.2f} ms  p99 "
+            f"{samples.p99_ms[-1]:7.2f} ms  waited {samples.waited[-1]:4.0%}  "
+            f"work {samples.work_ms[-1]:5.2f} ms a bar  "
+            f"{self._n_bars:,} bars  {self._n_passers:,} passers-by",
+            flush=True,
+        )
+
+    async def _feed(self) -> None:
+        peer = await Raw.dial(self._running.address, "feed", Role.FEED)
+        peer.writer.write(frame(encode(SymbolsDeclared(table=1, symbols=SYMBOLS))))
+        reading = asyncio.create_task(_discard(peer))
+        due = time.monotonic()
+        try:
+            while True:
+                self._n_bars += 1
+                peer.writer.write(b"".join(map(_framed, self._bar())))
+                await peer.writer.drain()
+                due = max(due + BAR_EVERY_S, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+        finally:
+            reading.cancel()
+            peer.writer.close()
+
+    def _bar(self) -> list[Message]:
+        now = time.time_ns()
+        values = [self._rng.gauss(0.0, 1e-3) for _ in SYMBOLS]
+        bench = BenchmarkReturnObserved(
+            benchmark="SPY", ts_event=now, period_return=values[0], ts_init=now
+        )
+        if self._n_bars % 2:
+            returns: list[Message] = [
+                ReturnsObserved(
+                    ts_event=now,
+                    symbols=1,
+                    period_returns=array_bytes(values),
+                    ts_init=now,
+                )
+            ]
+        else:
+            returns = [_single(s, now, v) for s, v in zip(SYMBOLS, values, strict=True)]
+        repeated = _single(SYMBOLS[1], now, values[1])
+        late = _single(SYMBOLS[2], now - 10**9, values[2])
+        return [bench, *returns, repeated, late]
+
+    async def _let_pass(self) -> None:
+        while True:
+            await self._may_pass.wait()
+            task = asyncio.create_task(self._pass())
+            self._passers.add(task)
+            task.add_done_callback(self._passers.discard)
+            self._n_passers += 1
+            await asyncio.sleep(PASSERS_EVERY_S)
+
+    async def _pass(self) -> None:
+        address, rng = self._running.address, self._rng
+        kind = rng.choice(["reader", "slow", "operator", "stranger"])
+        if kind == "operator":
+            await self.status()
+        elif kind == "stranger":
+            _, writer = await asyncio.open_unix_connection(address)
+            writer.write(rng.randbytes(100))
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+        else:
+            policy = rng.choice(list(Overflow))
+            peer = await Raw.subscribe(address, kind, policy, limit=4096)
+            await asyncio.sleep(rng.random())
+            if kind == "reader":
+                await peer.receive()
+                peer.writer.close()
+            else:
+                peer.writer.transport.abort()
 
 
-def _start(what: str, address: str, **options: float) -> "subprocess.Popen[str]":
-    # In a process of its own, so that its work is not in what another one measures.
-    arguments = [f"--{key}={value}" for key, value in options.items()]
-    return subprocess.Popen(
-        [sys.executable, __file__, what, address, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
+def array_bytes(values: Sequence[float]) -> bytes:
+    """Return a columnar frame's returns."""
+    return np.array(values, dtype="<f8").tobytes()
+
+
+def _single(symbol: str, ts_event: int, value: float) -> Message:
+    return ReturnObserved(
+        symbol=symbol, ts_event=ts_event, period_return=value, ts_init=ts_event
     )
 
 
-async def flood(seconds: float) -> int:
-    """Find the sustainable rate, offer ten times as much, and look."""
-    async with sidecar(outbox_high_water_bytes=262_144) as (address, pid, log):
-        probe = Flood()
-        await _push(address, "probe", 1e9, 5, probe)
-        rate = probe.n_acknowledged / 5
-        print(f"sustained  {rate:,.0f} messages/s in frames of one")
-        stop, result = asyncio.Event(), Flood()
-        tasks = [
-            asyncio.create_task(_follow(address, result, stop)),
-            asyncio.create_task(_watch_memory(pid, result)),
-        ]
-        pinger = _start("ping", address, seconds=seconds)
-        pushes = [
-            _start("push", address, seconds=seconds, rate=rate * 10 / N_FEEDS)
-            for _ in range(N_FEEDS)
-        ]
-        pushed = [await asyncio.to_thread(push.communicate) for push in pushes]
-        print("".join(out for out, _ in pushed), end="")
-        answers, _ = await asyncio.to_thread(pinger.communicate)
-        stop.set()
-        await asyncio.sleep(1)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        pings = sorted(map(float, answers.split()))
-        print(
-            f"control    {len(pings)} answers, p50 {median(pings):.1f} ms, "
-            f"p99 {quantiles(pings, n=100)[98]:.1f} ms, longest {pings[-1]:.1f} ms"
-        )
-        print(
-            f"memory     {result.memory_mb[0]:.1f} MB before, "
-            f"{max(result.memory_mb):.1f} MB at most"
-        )
-        print(
-            f"follower   {result.n_updates:,} updates, {result.n_conflated:,} "
-            f"conflated into them, {result.disorder} out of order"
-        )
-        lines = log.read_text().splitlines()
-        dropped = [line for line in lines if "observations.dropped" in line]
-        print(f"log        {len(lines)} lines; the last drop: {dropped[-1:] or 'none'}")
-    return 0
+def _framed(message: Message) -> bytes:
+    return frame(encode(message))
 
 
-async def push(address: str, rate: float, seconds: float) -> int:
-    """Offer one source's share of a flood."""
-    result = Flood()
-    await _push(address, "flood", rate, seconds, result)
-    print(f"pushed     {result.n_sent:,} of {rate * seconds:,.0f} offered")
-    return 0
+async def _discard(peer: Raw) -> None:
+    while await peer.receive() is not None:
+        pass
+
+
+def judge(samples: Samples, *, untimed: bool) -> tuple[list[str], bool]:
+    """Print the trends; return what is not flat, and whether latencies were judged."""
+    first = int(len(samples.at_s) * WARM_UP_SHARE)
+    failures: list[str] = []
+    calm = [share <= STARVED_SHARE for share in samples.waited[first:]]
+    is_judged = sum(calm) >= FEWEST_SAMPLES * len(calm)
+    print(f"calm               {sum(calm)} of {len(calm)} samples")
+    for name, values, share, is_timed in (
+        ("memory, MB", samples.memory_mb, MEMORY_SHARE, False),
+        ("open files", samples.n_files, 0.0, False),
+        ("p50, ms", samples.p50_ms, LATENCY_SHARE, True),
+        ("work per bar, ms", samples.work_ms, WORK_SHARE, True),
+    ):
+        at_s, kept = samples.at_s[first:], values[first:]
+        if values is samples.p50_ms:
+            if not is_judged:
+                continue
+            at_s = [value for value, is_calm in zip(at_s, calm, strict=True) if is_calm]
+            kept = [value for value, is_calm in zip(kept, calm, strict=True) if is_calm]
+        third = max(len(kept) // 3, 1)
+        growth = max(
+            slope(at_s, kept) * (at_s[-1] - at_s[0]),
+            median(kept[-third:]) - median(kept[:third]),
+        )
+        if name == "open files":
+            bound = 1.0
+            holds = growth < bound and abs(kept[-1] - kept[0]) <= N_FILES
+        else:
+            bound = share * median(kept)
+            holds = growth <= bound
+        print(
+            f"{name:<18} median {median(kept):8.2f}  {min(kept):8.2f} to "
+            f"{max(kept):8.2f}  trend {growth:+.3f} of at most {bound:+.3f}"
+        )
+        if not holds and not (is_timed and untimed):
+            failures.append(f"{name}: grew by {growth:.3f}, {kept[0]} to {kept[-1]}")
+    return failures, is_judged or untimed
+
+
+async def soak(options: argparse.Namespace) -> int:
+    """Run a sidecar for as long as asked, and judge."""
+    async with sidecar(SYMBOLS, lookback=390, more=STORE) as running:
+        work = Soak(options, running)
+        await work.run()
+        status = await work.status()
+        counts = {each.source: each for each in status.sources}
+        print(f"feed      {counts['feed'].n_received:,} received, {status.dropped}")
+    failures, is_judged = judge(work.samples, untimed=options.untimed)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    if failures:
+        return 1
+    return 0 if is_judged else 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program."""
-    parser = argparse.ArgumentParser(description="Slow readers and floods.")
-    parser.add_argument("what", choices=["readers", "flood", "die", "ping", "push"])
-    parser.add_argument("address", nargs="?", default="")
-    parser.add_argument("--healthy", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--interval", type=float, default=0.05)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=1e5)
+    """Run the program, or its reader."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("role", nargs="?", default="soak", choices=["soak", "read"])
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--untimed", action="store_true", help="judge no times")
+    parser.add_argument("--address", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.what == "readers":
-        work = readers(
-            options.healthy, options.seconds, options.interval, options.rounds
-        )
-    elif options.what == "flood":
-        work = flood(options.seconds)
-    elif options.what == "ping":
-        work = ping(options.address, options.seconds)
-    elif options.what == "push":
-        work = push(options.address, options.rate, options.seconds)
-    else:
-        work = die(options.address)
-    return uvloop.run(work)
+    if options.role == "read":
+        return uvloop.run(read(options.address))
+    return uvloop.run(soak(options))
 
 
 if __name__ == "__main__":

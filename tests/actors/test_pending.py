@@ -1,12 +1,11 @@
 """What waits for its benchmark is bounded, and what gives way is counted."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beta_factory.actors.pending import PendingBars
+from beta_factory.actors.pending import PendingBar, PendingBars
 from beta_factory.actors.tally import Drop, Tally
 from strategies import examples
 
@@ -30,8 +29,8 @@ def put(bars: PendingBars, ts: int, row: int, value: float = 0.5) -> bool:
     return True
 
 
-def as_list(column: npt.NDArray[np.float64] | None) -> list[float] | None:
-    return None if column is None else np.nan_to_num(column, nan=-1.0).tolist()
+def as_list(bar: PendingBar | None) -> list[float] | None:
+    return None if bar is None else np.nan_to_num(bar.column, nan=-1.0).tolist()
 
 
 def test_a_bar_holds_its_returns_until_it_is_opened() -> None:
@@ -58,7 +57,7 @@ def test_column_and_cells_are_the_same_memory() -> None:
     assert bar is not None
     bar.cells[1] = 0.5
     bar.column[2] = 0.6
-    assert as_list(bar.column) == [-1.0, 0.5, 0.6]
+    assert as_list(bar) == [-1.0, 0.5, 0.6]
     assert bar.cells[2] == 0.6
 
 
@@ -106,9 +105,9 @@ def test_every_return_is_taken_out_refused_or_counted(
     for is_opening, ts, row in [*steps, (True, 21, 0)]:
         if is_opening and ts > newest:
             newest = ts
-            column = bars.open(ts)
-            if column is not None:
-                n_opened += int(np.count_nonzero(~np.isnan(column)))
+            bar = bars.open(ts)
+            if bar is not None:
+                n_opened += int(np.count_nonzero(~np.isnan(bar.column)))
         is_new = not is_opening and ts > newest and (ts, row) not in written
         if is_new and put(bars, ts, row):
             written.add((ts, row))

@@ -2,6 +2,7 @@
 
 from math import inf, nan
 
+import numpy as np
 import pytest
 
 from beta_factory.actors.tally import (
@@ -11,7 +12,7 @@ from beta_factory.actors.tally import (
     Tally,
     refuse,
 )
-from strategies import asset
+from strategies import asset, bench
 
 MESSAGE = asset("AAPL", 1, 0.5)
 
@@ -70,3 +71,34 @@ def test_a_drop_without_a_message_leaves_the_quarantine_alone() -> None:
 )
 def test_what_cannot_be_squared_is_no_return(value: float, reason: Drop | None) -> None:
     assert refuse(value) is reason
+
+
+def test_a_drop_is_counted_by_source_and_by_what_it_was_about() -> None:
+    tally = Tally({"AAPL": 0, "BAC": 1}, ["SPY"])
+    tally.source = tally.sources.number("qmtl")
+    tally.drop(Drop.LATE, asset("BAC", 1, 0.5))
+    tally.drop(Drop.LATE, bench(1, 0.5))
+    with tally.told_by(tally.sources.number("replay")):
+        tally.drop(Drop.UNKNOWN_SYMBOL, asset("IBM", 1, 0.5))
+        tally.drop(Drop.UNKNOWN_BENCHMARK, bench(1, 0.5, benchmark="QQQ"))
+    tally.drop(Drop.LATE, asset("BAC", 2, 0.5))
+    by_name = dict(zip(tally.sources.names, tally.sources.dropped, strict=True))
+    assert dict(by_name["qmtl"]) == {"late": 3}
+    assert dict(by_name["replay"]) == {"unknown_symbol": 1, "unknown_benchmark": 1}
+    assert {r: counts.tolist() for r, counts in tally.of_symbol.items()} == {
+        Drop.LATE: [0, 2]
+    }
+    # Names that nobody configured have no count of their own: there may be many.
+    assert tally.of_benchmark == {"SPY": {"late": 1}}
+
+
+def test_what_waited_in_vain_is_counted_for_those_who_sent_it() -> None:
+    tally = Tally({"AAPL": 0, "BAC": 1, "IBM": 2})
+    first, second = tally.sources.number("a"), tally.sources.number("b")
+    sources = np.array([second, first, second], dtype=np.uint16)
+    tally.drop_waiting(Drop.UNPAIRED, np.array([0.1, 0.2, nan]), sources)
+    tally.drop_waiting(Drop.UNPAIRED, np.full(3, nan), sources)
+    assert tally.dropped == {Drop.UNPAIRED: 2}
+    assert tally.sources.dropped[first] == {"unpaired": 1}
+    assert tally.sources.dropped[second] == {"unpaired": 1}
+    assert tally.of_symbol[Drop.UNPAIRED].tolist() == [1, 1, 0]

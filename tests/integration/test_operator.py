@@ -153,3 +153,28 @@ async def test_asking_answers_or_says_why_not(socket_path: Path) -> None:
         await running.connect()
         with pytest.raises(RejectedError, match="the sidecar takes 1 connections"):
             await ask(ListActors(request=1), str(socket_path), timeout_s=PATIENCE_S)
+
+
+async def test_status_tells_what_was_dropped_and_whose_it_was(
+    socket_path: Path,
+) -> None:
+    async with sidecar(socket_path) as running:
+        feed = await running.connect("prices", Role.FEED)
+        await feed.send(
+            bench(1, 0.1), asset("BAC", 1, 0.2), asset("BAC", 1, 0.2, seq=3)
+        )
+        await feed.receive()
+        code, out, _ = await command(socket_path, "status")
+        assert code == 0
+        assert "source    prices: 3 received, 0 held, dropped duplicate 1" in out
+        assert "topic     return.BAC: duplicate 1" in out
+        code, out, _ = await command(socket_path, "status", "--json")
+        (report,) = [json.loads(line) for line in out]
+        assert report["sources"][0]["dropped"] == {"duplicate": 1}
+        assert report["topics"][0]["topic"] == "return.BAC"
+        assert report["memory_bytes"] > 0
+        code, out, _ = await command(socket_path, "status", "--prometheus")
+        assert (code, out[-1]) == (
+            0,
+            'betafactory_topic_dropped_total{topic="return.BAC",reason="duplicate"} 1',
+        )

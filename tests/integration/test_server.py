@@ -1328,6 +1328,56 @@ def test_a_flood_gives_way_to_the_others_between_its_turns() -> None:
         assert (acknowledged[0], acknowledged[-1]) == (limit, 3 * limit - 1)
 
 
+def test_floods_share_what_one_may_have_in_a_turn() -> None:
+    with virtual_loop() as loop:
+        line = Line(loop, symbols=wide_universe(20))
+        limit = peer_module.MAX_MESSAGES_PER_TURN
+        floods = [line.connect(Role.FEED)[0] for _ in range(20)]
+        taken: list[int] = []
+        for i, flood in enumerate(floods):
+            symbol = line.stage.factory.symbols[i]
+            mail = [asset(symbol, ts, 0.1) for ts in range(1, 2 * limit)]
+            flood.data_received(framed(*mail))
+            taken.append(len(line.stage.flaky[symbol].seen))
+        shares = [limit // max(i, 1) for i in range(20)]
+        assert taken == [max(n, peer_module.MIN_MESSAGES_PER_TURN) for n in shares]
+        assert line.server.share == peer_module.MIN_MESSAGES_PER_TURN
+        floods.pop().connection_lost(None)
+        loop.settle()
+        # Whoever is left has had all of it taken, and has the whole turn again.
+        assert all(
+            len(f.seen) == 2 * limit - 1 for f in [*line.stage.flaky.values()][:19]
+        )
+        assert line.server.share == limit
+
+
+def test_a_columnar_frame_counts_for_as_long_as_it_takes() -> None:
+    universe = wide_universe(800)
+    with virtual_loop() as loop:
+        line = Line(loop, symbols=universe)
+        feed, transport = line.connect(Role.FEED)
+        bars = [frame(ts, universe, [0.1] * 800, seq=ts) for ts in range(1, 21)]
+        feed.data_received(framed(*bars))
+        # 1 + 64 + 800 / 16 each: of a budget of 1,024 there is room for eight.
+        acknowledged = [m.seq for m in transport.messages() if type(m) is Acknowledged]
+        assert acknowledged == [8]
+        loop.settle()
+        acknowledged = [m.seq for m in transport.messages() if type(m) is Acknowledged]
+        assert acknowledged[-1] == 20
+
+
+def test_one_frame_is_taken_however_large_it_is() -> None:
+    universe = wide_universe(20_000)
+    with virtual_loop() as loop:
+        line = Line(loop, symbols=universe)
+        feed, transport = line.connect(Role.FEED)
+        bars = [frame(ts, universe, [0.1] * 20_000, seq=ts) for ts in (1, 2)]
+        feed.data_received(framed(*bars))
+        loop.settle()
+        acknowledged = [m.seq for m in transport.messages() if type(m) is Acknowledged]
+        assert acknowledged == [1, 2]
+
+
 def test_what_waits_for_its_turn_comes_before_the_mistake_after_it() -> None:
     with virtual_loop() as loop:
         line = Line(loop)

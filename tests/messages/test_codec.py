@@ -46,6 +46,7 @@ from beta_factory.messages import (
     RejectReason,
     ReleaseHeldReturns,
     RemoveSymbol,
+    ReportStatus,
     RequeueDeadLetters,
     ResumeSymbol,
     ReturnObserved,
@@ -53,10 +54,14 @@ from beta_factory.messages import (
     ReviveActor,
     Role,
     SessionOpened,
+    SourceReported,
     Status,
+    StatusReported,
     Subscribe,
     Subscribed,
+    SubscriberReported,
     SymbolsDeclared,
+    TopicReported,
     Unsubscribe,
     beta_topic,
     betas,
@@ -332,6 +337,58 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
             "cb3fd0000000000000 c0 c3 c40101"
         ),
     ),
+    "ReportStatus": (ReportStatus(request=6, limit=300), "93 a174 06 cd012c"),
+    "StatusReported": (
+        StatusReported(
+            request=6,
+            instance="i",
+            memory_bytes=300,
+            n_connections=1,
+            n_frames=2,
+            n_bars=3,
+            n_pairs=4,
+            n_updates=5,
+            n_conflated=6,
+            n_undelivered=7,
+            n_outbox_bytes=8,
+            n_waiting=9,
+            n_dead_letters=10,
+            n_restarts=11,
+            n_quarantined=12,
+            dropped={"late": 1},
+            rejected={"slow": 2},
+            sources=(
+                SourceReported(
+                    source="s",
+                    n_connections=1,
+                    n_received=2,
+                    n_held=3,
+                    dropped={"late": 1},
+                ),
+            ),
+            n_topics=13,
+            topics=(
+                TopicReported(
+                    topic="return.A",
+                    n_published=1,
+                    n_conflated=2,
+                    n_undelivered=3,
+                    dropped={"late": 1},
+                ),
+            ),
+            n_subscribers=14,
+            subscribers=(
+                SubscriberReported(
+                    subscriber="s", is_slow=True, n_outbox_bytes=1, n_conflated=2
+                ),
+            ),
+        ),
+        (
+            "dc0017 a154 06 a169 cd012c 01 02 03 04 05 06 07 08 09 0a 0b 0c"
+            "81a46c61746501 81a4736c6f7702 91 95 a173 01 02 03 81a46c61746501 0d"
+            "91 95 a872657475726e2e41 01 02 03 81a46c61746501 0e 91 94 a173 c3 01 02"
+        ),
+    ),
     "AddSymbol": (AddSymbol(symbol="BRK.B", ts_init=1), "93 a161 a542524b2e42 01"),
     "RemoveSymbol": (
         RemoveSymbol(symbol="BRK.B", ts_init=1),
@@ -470,6 +527,8 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     ReleaseHeldReturns: {},
     DiscardHeldReturns: {},
     HeldReturnsListed: {},
+    ReportStatus: {"limit": 20},
+    StatusReported: {},
     HaltSymbol: {"ts_init": 0},
     ResumeSymbol: {"ts_init": 0},
     AddSymbol: {"ts_init": 0},
@@ -622,6 +681,39 @@ held_lists = st.lists(
     max_size=3,
 ).map(tuple)
 number_lists = st.lists(counts, max_size=5).map(tuple)
+reason_counts = st.dictionaries(texts, counts, max_size=3)
+source_lists = st.lists(
+    st.builds(
+        SourceReported,
+        source=texts,
+        n_connections=counts,
+        n_received=counts,
+        n_held=counts,
+        dropped=reason_counts,
+    ),
+    max_size=3,
+).map(tuple)
+topic_lists = st.lists(
+    st.builds(
+        TopicReported,
+        topic=texts,
+        n_published=counts,
+        n_conflated=counts,
+        n_undelivered=counts,
+        dropped=reason_counts,
+    ),
+    max_size=3,
+).map(tuple)
+subscriber_lists = st.lists(
+    st.builds(
+        SubscriberReported,
+        subscriber=texts,
+        is_slow=st.booleans(),
+        n_outbox_bytes=counts,
+        n_conflated=counts,
+    ),
+    max_size=3,
+).map(tuple)
 patterns = st.text(letters, min_size=1, max_size=MAX_PATTERN_LENGTH)
 numbers = st.floats()
 optional_numbers = st.none() | numbers
@@ -769,6 +861,31 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "n_given_up": counts,
         "returns": held_lists,
     },
+    ReportStatus: {"request": counts, "limit": counts},
+    StatusReported: {
+        "request": counts,
+        "instance": texts,
+        "memory_bytes": counts,
+        "n_connections": counts,
+        "n_frames": counts,
+        "n_bars": counts,
+        "n_pairs": counts,
+        "n_updates": counts,
+        "n_conflated": counts,
+        "n_undelivered": counts,
+        "n_outbox_bytes": counts,
+        "n_waiting": counts,
+        "n_dead_letters": counts,
+        "n_restarts": counts,
+        "n_quarantined": counts,
+        "dropped": reason_counts,
+        "rejected": reason_counts,
+        "sources": source_lists,
+        "n_topics": counts,
+        "topics": topic_lists,
+        "n_subscribers": counts,
+        "subscribers": subscriber_lists,
+    },
     HaltSymbol: {"symbol": names, "ts_init": counts},
     ResumeSymbol: {"symbol": names, "ts_init": counts},
     AddSymbol: {"symbol": names, "ts_init": counts},
@@ -786,6 +903,10 @@ WRONG_VALUES: Final[dict[st.SearchStrategy[Any], list[object]]] = {
     actor_lists: [None, 1, [["A", "live", 0, 0, -1]], [["A"]]],
     letter_lists: [None, 1, [[1, "A", "r", -1, b""]], [[1]]],
     held_lists: [None, 1, [[1, "f", "A", -1, 0.5, "r", 1.0, None, True, b""]], [[1]]],
+    reason_counts: [None, 1, {1: 1}, {"late": -1}, {"A" * 1025: 1}],
+    source_lists: [None, 1, [["s", 1, 1, -1, {}]], [["s"]]],
+    topic_lists: [None, 1, [["t", 1, 1, -1, {}]], [["t", 1, 1, 1, {}]] * 1001],
+    subscriber_lists: [None, 1, [["s", 1, 1, 1]], [["s", True, -1, 1]]],
     number_lists: [None, 1, [-1], ["1"], [0] * 1001],
     patterns: ["", "A" * 513, b"beta.>", 1, None],
     numbers: ["0.5", b"", True, None, [0.5]],

@@ -390,13 +390,13 @@ def test_groups_that_have_to_give_way_come_in_a_list() -> None:
     [
         ([1, 1, 1], 2, 2),
         ([1, 1, 1], 3, 3),
-        ([16, 16], 4, 2),
-        ([16, 16, 1], 4, 2),
-        ([16, 1, 16], 4, 2),
-        ([800, 1], 4, 1),
+        ([16, 16], 16, 2),
+        ([16, 16, 1], 16, 2),
+        ([16, 1, 16], 16, 2),
+        ([800, 1], 16, 1),
     ],
 )
-def test_a_group_costs_an_eighth_of_its_messages(
+def test_a_group_costs_half_of_its_messages(
     sizes: list[int], budget: int, n: int
 ) -> None:
     messages: list[Message | ReturnGroup] = []

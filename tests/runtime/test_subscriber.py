@@ -625,3 +625,31 @@ def test_whenever_it_reads_every_update_arrives_or_is_counted_in_the_next(
         (u.factor, u.symbol): u.beta for u in wanted
     }
     assert subscriber.n_conflated == sum(u.conflated for u in received)
+    folded: Counter[tuple[str, str]] = Counter()
+    for update in received:
+        folded[update.factor, update.symbol] += update.conflated
+    assert +folded == +Counter(
+        {
+            (publisher.factor, symbol): int(count)
+            for publisher in desk.factory.publishers
+            for symbol, count in zip(symbols, publisher.n_conflated, strict=True)
+        }
+    )
+
+
+def test_what_a_slow_one_missed_that_is_gone_is_counted_by_topic() -> None:
+    desk = Desk(factors=("market", "sector"))
+    subscriber, transport = desk.join(high=10)
+    ask(subscriber, "beta.market.*")
+    transport.stop_reading()
+    desk.bar()
+    for _ in range(3):
+        desk.bar()
+    desk.bar("BAC")
+    subscriber.close()
+    market, sector = desk.factory.publishers
+    assert market.n_undelivered.tolist() == [3, 4, 3]
+    assert sector.n_undelivered.tolist() == [0, 0, 0]
+    subscriber.close()  # once is enough
+    assert market.n_undelivered.tolist() == [3, 4, 3]
+    assert market.n_conflated.tolist() == [0, 0, 0]

@@ -1,0 +1,117 @@
+"""How a sidecar is: what it took, from whom, and what became of it.
+
+Rule: every count is a total since the sidecar began, or since its store did where it
+has one (what is counted of observations goes on over a restart, what is counted of
+peers does not). The counts by source, and those by topic, add up to the totals.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from .fields import Count, Text
+
+MAX_LISTED = 1000
+"""Most topics, and most subscribers, in one report."""
+
+Reasons = dict[Text, Count]
+"""Observations that were not used, by reason; see `actors.tally.Drop`."""
+
+
+class ReportStatus(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="t", gc=False
+):
+    """Ask how the sidecar is; answered by `StatusReported`."""
+
+    request: Count
+    limit: Count = 20
+    """So many topics and subscribers: those that lost most."""
+
+
+class SourceReported(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
+):
+    """What one source sent, by the name under which it greeted.
+
+    What was received and not dropped is in a window, or waits for its benchmark. A
+    source that is slowed loses nothing: what has not been taken from it is neither
+    received nor dropped.
+    """
+
+    source: Text
+    n_connections: Count
+    n_received: Count
+    """Observations taken in; a columnar frame has one per return."""
+    n_held: Count
+    """Messages read and not taken in yet, while it is read no further."""
+    dropped: Reasons
+
+
+class SubscriberReported(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
+):
+    """One connection that has been slow."""
+
+    subscriber: Text
+    is_slow: bool
+    """Whether its outbox is above the high-water mark now."""
+    n_outbox_bytes: Count
+    n_conflated: Count
+    """Updates folded into newer ones for it."""
+
+
+class TopicReported(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
+):
+    """A topic of which something was conflated or dropped."""
+
+    topic: Text
+    """``beta.<factor>.<symbol>`` of updates; ``return.<symbol>`` and
+    ``benchmark.<name>`` of observations, which cannot be subscribed to."""
+    n_published: Count
+    """Updates; 0 for observations."""
+    n_conflated: Count
+    """Updates folded into newer ones, over all subscribers."""
+    n_undelivered: Count
+    """Updates that subscribers missed who went while they were slow."""
+    dropped: Reasons
+
+
+class StatusReported(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="T", gc=False
+):
+    """How the sidecar was at one moment, between two turns."""
+
+    request: Count
+    instance: Text
+    memory_bytes: Count
+    """Resident memory of the process; 0 where the system does not tell."""
+    n_connections: Count
+    n_frames: Count
+    n_bars: Count
+    n_pairs: Count
+    n_updates: Count
+    n_conflated: Count
+    n_undelivered: Count
+    n_outbox_bytes: Count
+    """Bytes that wait for peers to read them."""
+    n_waiting: Count
+    """Messages that wait in mailboxes for a turn."""
+    n_dead_letters: Count
+    n_restarts: Count
+    n_quarantined: Count
+    """Actors that are quarantined now."""
+    dropped: Reasons
+    rejected: Reasons
+    """Connections that were closed, by reason."""
+    sources: Annotated[tuple[SourceReported, ...], Meta(max_length=MAX_LISTED)]
+    """By name; what nobody in particular sent comes first, without one."""
+    n_topics: Count
+    """Topics of which something was conflated or dropped."""
+    topics: Annotated[tuple[TopicReported, ...], Meta(max_length=MAX_LISTED)]
+    """Those that lost most, most first."""
+    n_subscribers: Count
+    """Connections that have been slow, of those that are open."""
+    subscribers: Annotated[tuple[SubscriberReported, ...], Meta(max_length=MAX_LISTED)]
+    """Those for which most was folded, most first."""
