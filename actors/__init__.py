@@ -7,6 +7,7 @@ from .config import Factor, MarketBetaConfig
 from .factory import BetaFactory
 from .rows import BetaRows
 from .tally import Drop, Tally
+from .turns import BetaTurns
 
 __all__ = [
     "Behavior",
@@ -14,6 +15,7 @@ __all__ = [
     "BetaFactory",
     "BetaRows",
     "BetaSeries",
+    "BetaTurns",
     "Drop",
     "Factor",
     "MarketBetaConfig",

@@ -39,6 +39,9 @@ SMALL_FRAME: Final = 64
 """Columnar frames up to this many rows are staged like single messages, so that a bar
 that comes in many small frames is still committed once."""
 
+MAX_PENDING_BARS: Final = 16
+"""Bars that may wait for their benchmark at once."""
+
 
 class Lockstep(Commits, ABC):
     """All rows of one factor: windows, alignment and status.
@@ -61,7 +64,7 @@ class Lockstep(Commits, ABC):
         symbols: tuple[str, ...],
         tally: Tally,
         *,
-        max_pending_bars: int = 16,
+        max_pending_bars: int = MAX_PENDING_BARS,
     ) -> None:
         super().__init__(factor, symbols)
         model = factor.model

@@ -98,6 +98,14 @@ def board(options: Options, _: Peers) -> Outcome:
                 reader[symbol]
             return [(time.perf_counter_ns() - started) / N_LOOKUPS]
 
+        newest = reader.reader(symbol)
+
+        def bound() -> list[float]:
+            started = time.perf_counter_ns()
+            for _ in range(N_LOOKUPS):
+                newest()
+            return [(time.perf_counter_ns() - started) / N_LOOKUPS]
+
         frames = "columns of a turn"
         interleave(
             outcome,
@@ -106,6 +114,7 @@ def board(options: Options, _: Peers) -> Outcome:
                 Contender("write, 5 % missing", frames,
                           lambda: bench.write(bench.gappy)),
                 Contender("board[symbol]", "one float", plain),
+                Contender("board.reader(symbol)", "one float", bound),
                 Contender("board.beta(symbol)", "one float",
                           lambda: lookups(lambda: reader.beta(symbol), 2_000)),
                 Contender("board.read(symbol)", "one BetaUpdated",

@@ -4,8 +4,8 @@ Everything a strategy needs is importable from here; see README.md for the three
 to use it.
 """
 
-from importlib.metadata import version
-from typing import Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from .actors import (
     BetaFactory,
@@ -34,10 +34,12 @@ from .messages import (
     SymbolsDeclared,
     beta_topic,
 )
-from .runtime.board import Board, BoardColumns
-from .runtime.client import BetaClient, ClientTls, connect
 
-__version__: Final = version("hft-beta-factory")
+if TYPE_CHECKING:
+    from .runtime.board import Board, BoardColumns
+    from .runtime.client import BetaClient, ClientTls, connect
+
+    __version__: str
 
 __all__ = [
     "BenchmarkReturnMissed",
@@ -70,3 +72,37 @@ __all__ = [
     "compute_market_beta",
     "connect",
 ]
+
+_ON_DEMAND: Final = {
+    "BetaClient": ".runtime.client",
+    "Board": ".runtime.board",
+    "BoardColumns": ".runtime.board",
+    "ClientTls": ".runtime.client",
+    "connect": ".runtime.client",
+}
+"""Where the names are that need sockets or shared memory.
+
+Those modules take a tenth of a second to import, which a batch, a replay and a factory
+without a loop need not wait for.
+"""
+
+
+if not TYPE_CHECKING:  # to a type checker a module with this has every name
+
+    def __getattr__(name: str) -> object:
+        """Import what is used for the first time."""
+        if name == "__version__":
+            value: object = import_module("importlib.metadata").version(
+                "hft-beta-factory"
+            )
+        elif name in _ON_DEMAND:
+            value = getattr(import_module(_ON_DEMAND[name], __name__), name)
+        else:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,6 +14,7 @@ from .codec import (
     decode_payload,
     decode_payloads,
     encode,
+    encode_columns,
 )
 from .commands import (
     COMMAND_TYPES,
@@ -187,6 +188,7 @@ __all__ = [
     "decode_payload",
     "decode_payloads",
     "encode",
+    "encode_columns",
     "matches",
     "parse_beta_topic",
     "status_topic",

@@ -9,6 +9,7 @@ element's type tells them apart before anything is decoded.
 """
 
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Annotated, Final
 
 import msgspec
@@ -152,6 +153,32 @@ _list_decoder: Final[msgspec.msgpack.Decoder[list[Message]]] = msgspec.msgpack.D
 
 encode: Final = _encoder.encode
 """``encode(message) -> bytes``: one message, or a list of messages."""
+
+
+def encode_columns(
+    kind: type[Message], columns: Iterable[Iterable[object]]
+) -> memoryview:
+    """Return what `encode` makes of many messages of one type, one after another.
+
+    Parameters
+    ----------
+    kind
+        Their type.
+    columns
+        One column per field, in the type's order; the shortest says how many messages
+        there are.
+
+    Notes
+    -----
+    A message is the array of its tag and its fields, so a list of such tuples has the
+    bytes of the messages behind its own head. No message is made: that would take five
+    times as long.
+    """
+    tag = kind.__struct_config__.tag
+    rows = list(zip(repeat(tag), *columns, strict=False))
+    n_head = 1 if len(rows) < 1 << 4 else 3 if len(rows) < 1 << 16 else 5
+    return memoryview(_encoder.encode(rows))[n_head:]
+
 
 _ONE_LETTER: Final = b"\xa1"
 _LAST_FIXARRAY: Final = 0x9F

@@ -109,13 +109,14 @@ class Board:
         with Board("/dev/shm/beta-factory.board") as board:
             hedge = position * board["AAPL"]
             update = board.read("AAPL")
+            newest = board.reader("AAPL")  # for a loop: hedge = position * newest()
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, clock: Clock | None = None
     ) -> None:
         self.path = os.fspath(path)
-        self._heartbeat: memoryview[float]
+        self._heartbeat = _still()
         self._monotonic = (clock or LiveClock()).monotonic
         self._open()
 
@@ -127,21 +128,58 @@ class Board:
 
     def __getitem__(self, symbol: str) -> float:
         """Return the newest beta to the first factor; see `beta`."""
-        # `beta` written out for speed: one quiet moment is nearly always there.
-        turn = self._turn
+        # `beta` written out for speed: one quiet moment is nearly always there. What it
+        # needs is one tuple, for each attribute of ours would cost another look-up.
+        row_of, betas, turn, heartbeat, bound_s, monotonic = self._lookup
         before = turn[0]
         try:
-            beta: float = self._betas[self._row_of[symbol]]
+            beta = betas[row_of[symbol]]
         except KeyError:
             raise NotOnBoardError(self.path, "symbol", symbol) from None
         if (
             turn[0] == before
             and not before & 1
-            and self._monotonic() - self._heartbeat[0] <= self.heartbeat_bound_s
+            and monotonic() - heartbeat[0] <= bound_s
             and IS_ORDERED
         ):
             return beta
         return self.beta(symbol)
+
+    def reader(self, symbol: str, factor: str | None = None) -> Callable[[], float]:
+        """Return a function that returns what `beta` would, for one symbol, faster.
+
+        It goes on with the new board after `reopen`.
+
+        Parameters and errors are those of `beta`, of the function as well.
+        """
+
+        def bind() -> "tuple[memoryview[float], int, memoryview[int]]":
+            row = self._row(symbol)
+            page = self._page(factor)
+            return page.betas, row, page.head
+
+        betas, row, turn = bind()
+        heartbeat, bound_s = self._heartbeat, self.heartbeat_bound_s
+        monotonic = self._monotonic
+
+        def read() -> float:
+            nonlocal betas, row, turn, heartbeat, bound_s
+            before = turn[0]
+            beta = betas[row]
+            try:
+                if (
+                    turn[0] == before
+                    and not before & 1
+                    and monotonic() - heartbeat[0] <= bound_s
+                    and IS_ORDERED
+                ):
+                    return beta
+            except ValueError:  # released: the board was closed, or opened again
+                betas, row, turn = bind()
+                heartbeat, bound_s = self._heartbeat, self.heartbeat_bound_s
+            return self.beta(symbol, factor)
+
+        return read
 
     def beta(self, symbol: str, factor: str | None = None) -> float:
         """Return a symbol's newest beta; NaN where there is none.
@@ -162,7 +200,7 @@ class Board:
         """
         row = self._row(symbol)
         betas = self._page(factor).betas
-        return self._consistent(factor, lambda: cast("float", betas[row]))
+        return self._consistent(factor, lambda: betas[row])
 
     def read(self, symbol: str, factor: str | None = None) -> BetaUpdated | None:
         """Return a symbol's newest update, ``None`` before the first.
@@ -241,8 +279,8 @@ class Board:
 
     def close(self) -> None:
         """Let go of the memory. Reading raises `StaleBoardError` from now on."""
-        self._heartbeat = memoryview(array("d", [-inf]))
         self._is_closed = True
+        self._listen_to(_still())
 
     def _open(self) -> None:
         with open(self.path, "rb") as file:  # noqa: PTH123 - a descriptor to map
@@ -262,7 +300,6 @@ class Board:
         self.factors = tuple(factor for factor, _ in directory.factors)
         self.heartbeat_bound_s = head.heartbeat_bound_s
         self._is_closed = False
-        self._heartbeat = view[HEARTBEAT].cast("d")
         self._state = view[STATE].cast("q")
         self._row_of = {symbol: row for row, symbol in enumerate(directory.symbols)}
         self._pages = {
@@ -274,9 +311,21 @@ class Board:
             )
             for i, (factor, benchmark) in enumerate(directory.factors)
         }
+        self._listen_to(view[HEARTBEAT].cast("d"))
+
+    def _listen_to(self, heartbeat: "memoryview[float]") -> None:
+        # From now on; a `reader` notices by the release of the one before.
+        before, self._heartbeat = self._heartbeat, heartbeat
+        before.release()
         first = self._pages[self.factors[0]]
-        self._turn = first.head
-        self._betas = first.betas
+        self._lookup = (
+            self._row_of,
+            first.betas,
+            first.head,
+            heartbeat,
+            self.heartbeat_bound_s,
+            self._monotonic,
+        )
 
     def _row(self, symbol: str) -> int:
         row = self._row_of.get(symbol)
@@ -334,6 +383,11 @@ class Board:
             return False
 
 
+def _still() -> "memoryview[float]":
+    # The heartbeat of nobody.
+    return memoryview(array("d", [-inf])).cast("B").cast("d")
+
+
 class _Page:
     # One factor's page, mapped.
     def __init__(
@@ -345,4 +399,4 @@ class _Page:
         self.head = memory[:PAGE_HEAD_BYTES].cast("q")
         self.columns = columns_of(memory, n_symbols)
         self.cells = [column.data for column in self.columns.values()]
-        self.betas = self.cells[0]
+        self.betas = cast("memoryview[float]", self.cells[0])

@@ -129,14 +129,23 @@ def page_bytes(n_symbols: int) -> int:
     return _round_up(size, PAGE_BYTES)
 
 
+def spans_of(n_symbols: int, offset: int = 0) -> dict[str, slice]:
+    """Return where each column's bytes are, of a page that begins at ``offset``."""
+    spans: dict[str, slice] = {}
+    first = offset + PAGE_HEAD_BYTES
+    for name, dtype in COLUMNS.items():
+        size = dtype.itemsize * n_symbols
+        spans[name] = slice(first, first + size)
+        first += _round_up(size, LINE_BYTES)
+    return spans
+
+
 def columns_of(page: memoryview, n_symbols: int) -> dict[str, NDArray[Any]]:
     """Return a page's columns as arrays over its memory, shape (n_symbols,) each."""
-    columns: dict[str, NDArray[Any]] = {}
-    offset = PAGE_HEAD_BYTES
-    for name, dtype in COLUMNS.items():
-        columns[name] = np.frombuffer(page, dtype, n_symbols, offset)
-        offset += _round_up(dtype.itemsize * n_symbols, LINE_BYTES)
-    return columns
+    return {
+        name: np.frombuffer(page[span], COLUMNS[name])
+        for name, span in spans_of(n_symbols).items()
+    }
 
 
 def numbers_of(page: memoryview, n_symbols: int) -> NDArray[np.float64]:

@@ -44,6 +44,7 @@ from .board_layout import (
     numbers_of,
     page_bytes,
     read_head,
+    spans_of,
 )
 from .clock import Clock
 from .fence import fence
@@ -102,7 +103,7 @@ class BoardWriter:
         size = page_bytes(len(factory.symbols))
         first = len(content) - size * len(factors)
         self._pages = {
-            factor: _Page(view[first + i * size :][:size], len(factory.symbols))
+            factor: _Page(self._map, first + i * size, len(factory.symbols))
             for i, (factor, _) in enumerate(factors)
         }
 
@@ -137,8 +138,10 @@ class BoardWriter:
 
 class _Page:
     # One factor's page.
-    def __init__(self, memory: memoryview, n_symbols: int) -> None:
+    def __init__(self, mapped: mmap.mmap, offset: int, n_symbols: int) -> None:
+        memory = memoryview(mapped)[offset:][: page_bytes(n_symbols)]
         self._head = memory[:PAGE_HEAD_BYTES].cast("q")
+        self._turn = 0
         columns: dict[str, NDArray[Any]] = {**columns_of(memory, n_symbols)}
         self._numbers = numbers_of(memory, n_symbols)
         self._n_obs = columns["n_obs"]
@@ -155,10 +158,21 @@ class _Page:
         self._number_cells = [self._cells[name] for name in tuple(COLUMNS)[:N_NUMBERS]]
         self._all_rows = np.arange(n_symbols)
         self._known_whole: NDArray[np.intp] | None = None
+        self._mapped: Any = mapped  # arrays count as buffers from Python 3.12 on
+        spans = spans_of(n_symbols, offset)
+        self._n_obs_span = spans["n_obs"]
+        self._status_span = spans["status"]
+        self._reason_span = spans["reason"]
+        self._revision_span = spans["revision"]
+        numbers = slice(spans["beta"].start, spans["residual_std"].stop)
+        are_joined = numbers.stop - numbers.start == self._numbers.nbytes
+        self._numbers_span = numbers if are_joined else None
 
     def write(self, updates: BetaColumns | BetaRows) -> None:
         head = self._head
-        head[TURN] += 1
+        turn = self._turn
+        self._turn = turn + 2
+        head[TURN] = turn + 1
         fence()
         if isinstance(updates, BetaRows):
             self._write_rows(updates)
@@ -167,7 +181,7 @@ class _Page:
         else:
             self._write_some(updates)
         fence()
-        head[TURN] += 1
+        head[TURN] = turn + 2
 
     def _is_whole(self, updates: BetaColumns) -> bool:
         # Every row in order, and one stamp of each kind for all of them. A cohort's
@@ -179,19 +193,27 @@ class _Page:
             if not np.array_equal(rows, self._all_rows):
                 return False
             self._known_whole = rows
-        return int(updates.seq[-1]) - int(updates.seq[0]) == len(rows) - 1
+        seq = updates.seq
+        return seq.item(-1) - seq.item(0) == len(rows) - 1
 
     def _write_whole(self, updates: BetaColumns) -> None:
+        # What ``self._n_obs[:] = updates.n_obs`` does, without numpy's look at shapes
+        # and types: a span of the mapping takes a column's bytes in one copy. The six
+        # columns of numbers are one span where no padding parts them.
+        mapped = self._mapped
+        if self._numbers_span is None:
+            self._numbers[:] = updates.numbers
+        else:
+            mapped[self._numbers_span] = np.ascontiguousarray(updates.numbers)
+        mapped[self._n_obs_span] = updates.n_obs
+        mapped[self._status_span] = updates.status
+        mapped[self._reason_span] = updates.reason
+        mapped[self._revision_span] = updates.revision
         head = self._head
-        self._numbers[:] = updates.numbers
-        self._n_obs[:] = updates.n_obs
-        self._status[:] = updates.status
-        self._reason[:] = updates.reason
-        self._revision[:] = updates.revision
-        head[WHOLE_SEQ] = int(updates.seq[-1])
+        head[WHOLE_SEQ] = updates.seq.item(-1)
         head[WHOLE_TS_EVENT] = updates.ts_event
-        head[WHOLE_WINDOW_START] = int(updates.window_start[0])
-        head[WHOLE_TS_INIT] = int(updates.ts_init[0])
+        head[WHOLE_WINDOW_START] = updates.window_start.item()
+        head[WHOLE_TS_INIT] = updates.ts_init.item()
 
     def _write_some(self, updates: BetaColumns) -> None:
         rows = updates.rows

@@ -1,18 +1,21 @@
 """How updates and summaries look on a terminal."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from ..messages import BetaUpdated, Status, StatusReported, TopicReported
-from .board import Board
-from .durable_store import StoreStatus
-from .look_back import JournalSummary
 from .replay import ReplaySummary
-from .sidecar import SidecarSummary
 from .stamps import stamp_text
 from .system import SystemStatistics
+
+if TYPE_CHECKING:  # a replay needs neither sockets nor a store
+    from .board import Board
+    from .durable_store import StoreStatus
+    from .look_back import JournalSummary
+    from .sidecar import SidecarSummary
 
 _STYLE_OF_STATUS = {
     Status.OK: "green",
@@ -36,7 +39,7 @@ def number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def board_lines(board: Board, factor: str | None = None) -> list[str]:
+def board_lines(board: "Board", factor: str | None = None) -> list[str]:
     """Return a board's rows as lines, those without an update left out.
 
     Raises
@@ -128,7 +131,7 @@ def replay_lines(summary: ReplaySummary) -> list[str]:
     ]
 
 
-def journal_lines(summary: JournalSummary) -> list[str]:
+def journal_lines(summary: "JournalSummary") -> list[str]:
     """Return the summary of a store's replay."""
     return [
         f"turns     {summary.first:,} to {summary.last:,}",
@@ -138,7 +141,7 @@ def journal_lines(summary: JournalSummary) -> list[str]:
     ]
 
 
-def sidecar_lines(summary: SidecarSummary) -> list[str]:
+def sidecar_lines(summary: "SidecarSummary") -> list[str]:
     """Return a sidecar's summary."""
     return [
         *system_lines(summary.system),
@@ -150,7 +153,7 @@ def sidecar_lines(summary: SidecarSummary) -> list[str]:
     ]
 
 
-def _store_lines(store: StoreStatus | None) -> list[str]:
+def _store_lines(store: "StoreStatus | None") -> list[str]:
     if store is None:
         return []
     state = f"{store.state}: {store.reason}" if store.reason else f"{store.state}"

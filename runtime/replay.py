@@ -34,6 +34,11 @@ class Digest:
             self._hash.update(encode(update))
             self.n_updates += 1
 
+    def add_encoded(self, encoded: bytes | memoryview, n_updates: int) -> None:
+        """Take the next updates, encoded one after another."""
+        self._hash.update(encoded)
+        self.n_updates += n_updates
+
     def hexdigest(self) -> str:
         """Return the digest so far."""
         return self._hash.hexdigest()
@@ -203,6 +208,8 @@ class Replayer:
         self._due.append((self._replay_clock.monotonic() + delay, callback))
 
     def _run_due(self) -> None:
+        if not self._due:
+            return
         now = self._replay_clock.monotonic()
         due = [entry for entry in self._due if entry[0] <= now]
         self._due = [entry for entry in self._due if entry[0] > now]

@@ -2,6 +2,9 @@
 
 Rule: how fast a replay goes is decided here and nowhere else, by waiting before a bar.
 The replay itself neither knows nor changes.
+
+A bar file that nobody watches at a pace is swept, where its model allows it; else it is
+replayed bar by bar. Nothing but the time that it takes tells which.
 """
 
 import sys
@@ -9,11 +12,18 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from rich.console import Console
 
-from ..actors import BetaColumns, BetaFactory, BetaRows, MarketBetaConfig
+from ..actors import (
+    BetaColumns,
+    BetaFactory,
+    BetaRows,
+    BetaTurns,
+    Factor,
+    MarketBetaConfig,
+)
 from .bars import read_bars
 from .clock import LiveClock
 from .observations import asset_symbols, observe
@@ -21,13 +31,17 @@ from .pacing import Pace
 from .presentation import LINE_HEADER, line, replay_lines
 from .progress import bar_progress
 from .replay import Replayer
-from .script import ScriptReport, load_script, run_script
+from .sweep import sweep_bars, sweep_of
 from .update_files import UpdateWriter
+
+if TYPE_CHECKING:
+    from .script import ScriptReport
 
 FASTEST: Final = 0.0
 """As a speed: as fast as it goes."""
 
-OnUpdates = Callable[[BetaColumns | BetaRows], None]
+Updates = BetaColumns | BetaRows | BetaTurns
+OnUpdates = Callable[[Updates], None]
 Waiting = Callable[[int], None]
 
 
@@ -91,12 +105,18 @@ def replay_file(
         from_ts=playback.from_ts,
         to_ts=playback.to_ts,
     )
-    factory = BetaFactory(
-        asset_symbols(bars, benchmark), benchmark=benchmark, config=model
-    )
+    symbols = asset_symbols(bars, benchmark)
+    factor = Factor(benchmark, model=model)
+    sweep = sweep_of(bars, factor) if playback.speed == FASTEST else None
     with _watched(playback, bars.n_bars, console) as (wait, on_updates, on_bar):
-        replayer = Replayer(factory, LiveClock(), on_updates=on_updates)
-        summary = replayer.run(observe(bars, benchmark), wait=wait, on_bar=on_bar)
+        if sweep is not None:
+            summary = sweep_bars(
+                bars, sweep, LiveClock(), on_turns=on_updates, on_bar=on_bar
+            )
+        else:
+            factory = BetaFactory(symbols, factors=[factor])
+            replayer = Replayer(factory, LiveClock(), on_updates=on_updates)
+            summary = replayer.run(observe(bars, benchmark), wait=wait, on_bar=on_bar)
     return [f"file      {file}", *replay_lines(summary)]
 
 
@@ -110,6 +130,8 @@ def replay_script(
     BarFileError, ConfigError, FileNotFoundError
         As `load_script`.
     """
+    from .script import load_script, run_script  # noqa: PLC0415 - a file needs none
+
     script = load_script(file)
     with _watched(playback, script.bars.n_bars, console) as (wait, on_updates, on_bar):
         report = run_script(
@@ -126,7 +148,7 @@ def replay_script(
     return lines, not report.failures
 
 
-def _verdict(report: ScriptReport) -> list[str]:
+def _verdict(report: "ScriptReport") -> list[str]:
     n_failed = len(report.failures)
     skipped = f", {report.n_skipped} skipped" if report.n_skipped else ""
     plural = "" if report.n_checked == 1 else "s"
@@ -156,7 +178,7 @@ def _watched(
             print(LINE_HEADER)  # noqa: T201 - this is the command line
             takers.append(_print_updates)
 
-        def on_updates(updates: BetaColumns | BetaRows) -> None:
+        def on_updates(updates: Updates) -> None:
             for take in takers:
                 take(updates)
 
@@ -182,15 +204,17 @@ class _Stepper:
             self._ended = not sys.stdin.readline()
 
 
-def _print_updates(updates: BetaColumns | BetaRows) -> None:
+def _print_updates(updates: Updates) -> None:
     for update in updates.as_rows():
         print(line(update), flush=True)  # noqa: T201 - this is the command line
 
 
 def _writing_to(writer: UpdateWriter) -> OnUpdates:
-    def write(updates: BetaColumns | BetaRows) -> None:
+    def write(updates: Updates) -> None:
         if isinstance(updates, BetaRows):
             writer.write_rows(updates.as_rows())
+        elif isinstance(updates, BetaTurns):
+            writer.write_turns(updates)
         else:
             writer.write_columns(updates)
 

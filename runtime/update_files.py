@@ -29,13 +29,13 @@ from math import isinf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..actors import BetaColumns
+from ..actors import BetaColumns, BetaTurns
 from ..messages import BetaUpdated, ConfigError, Reason, Status
 
 if TYPE_CHECKING:
@@ -132,6 +132,11 @@ class UpdateWriter:
         self._entered().write_rows(rows)
         self.n_updates += len(rows)
 
+    def write_turns(self, turns: BetaTurns) -> None:
+        """Write the updates of many bars."""
+        self._entered().write_turns(turns)
+        self.n_updates += len(turns)
+
     def _entered(self) -> "_Sink":
         if self._sink is None:
             raise ValueError("an UpdateWriter writes inside its with statement")
@@ -166,6 +171,8 @@ class _Sink(Protocol):
 
     def write_rows(self, rows: Sequence[BetaUpdated]) -> None: ...
 
+    def write_turns(self, turns: BetaTurns) -> None: ...
+
     def finish(self) -> Path:
         # Writes what is left, closes the file and returns its path.
         ...
@@ -181,6 +188,9 @@ class _JsonLines:
 
     def write_rows(self, rows: Sequence[BetaUpdated]) -> None:
         self._file.writelines(map(json_line, rows))
+
+    def write_turns(self, turns: BetaTurns) -> None:
+        self.write_rows(turns.as_rows())
 
     def finish(self) -> Path:
         self._file.close()
@@ -207,6 +217,40 @@ class _Batches:
         self._rows.extend(rows)
         self._row_places.extend(range(self._n_waiting, self._n_waiting + len(rows)))
         self._wait_for(len(rows))
+
+    def write_turns(self, turns: BetaTurns) -> None:
+        # They are columns already, and go to their places behind all that came before.
+        self._gather()
+        first = 0
+        while first < len(turns):
+            if self._n_gathered == self._capacity:
+                self._write(self._take())
+            start = self._n_gathered
+            n_rows = min(self._capacity - start, len(turns) - first)
+            self._n_gathered += n_rows
+            self._place_turns(turns, slice(first, first + n_rows), start)
+            first += n_rows
+
+    def _place_turns(self, turns: BetaTurns, part: slice, start: int) -> None:
+        places = slice(start, self._n_gathered)
+        self._numbers[:-1, places] = turns.numbers[:, part]
+        self._numbers[-1, places] = np.nan
+        columns: dict[str, int | NDArray[Any]] = {
+            "factor": self._codes([turns.factor])[0],
+            "symbol": turns.rows[part] + self._offset(turns.symbols),
+            "benchmark": self._codes([turns.benchmark])[0],
+            "ts_event": turns.ts_event[part],
+            "n_obs": turns.n_obs[part],
+            "window_start": turns.window_start[part],
+            "status": turns.status[part],
+            "reason": turns.reason[part],
+            "revision": 0,
+            "seq": turns.seq[part],
+            "ts_init": turns.ts_event[part],
+            "conflated": 0,
+        }
+        for name, values in columns.items():
+            self._integers[name][places] = values
 
     def _wait_for(self, n_rows: int) -> None:
         self._n_waiting += n_rows

@@ -165,6 +165,70 @@ def test_a_lookup_is_the_first_factors_beta(desk: Desk) -> None:
             assert board.read(symbol, "growth") is None
 
 
+@pytest.mark.parametrize("n_symbols", [1, 7, 8, 16, 17])
+def test_a_whole_turn_is_shown_whether_or_not_its_columns_touch(
+    tmp_path: Path, n_symbols: int
+) -> None:
+    desk = Desk(tmp_path / "board", SYMBOLS[:n_symbols])
+    for bar in bars(10):
+        desk.turn(
+            *[m for m in bar if getattr(m, "symbol", "S00") in SYMBOLS[:n_symbols]]
+        )
+    publisher = desk.factory.publishers[0]
+    with desk.writer, desk.board() as board:
+        assert publisher.last_seq == 10 * n_symbols
+        for row, symbol in enumerate(desk.factory.symbols):
+            assert board.read(symbol) == publisher.last_value(row)
+
+
+def test_a_reader_of_one_symbol_reads_what_a_lookup_does(desk: Desk) -> None:
+    with desk.board() as board:
+        readers = {
+            (symbol, factor): board.reader(symbol, factor)
+            for symbol in SYMBOLS
+            for factor in ("market", "growth")
+        }
+        by_default = board.reader("S03")
+        for bar in bars(10):
+            desk.turn(*bar)
+            for (symbol, factor), read in readers.items():
+                wanted = board.beta(symbol, factor)
+                assert read() == wanted or isnan(wanted)
+            assert by_default() == board["S03"] or isnan(board["S03"])
+        assert not isnan(by_default())
+
+
+def test_a_reader_goes_on_with_the_board_that_was_opened_again(desk: Desk) -> None:
+    for bar in bars(10):
+        desk.turn(*bar)
+    with desk.board() as board:
+        read = board.reader("S05")
+        before = read()
+        fcntl.flock(desk.writer._file, fcntl.LOCK_UN)
+        # The other one has its rows elsewhere, and lost a symbol.
+        other = Desk(desk.path, SYMBOLS[2:])
+        with pytest.raises(StaleBoardError, match="replaced"):
+            read()
+        board.reopen()
+        assert isnan(read())
+        for bar in bars(10):
+            other.turn(*bar[2:])
+        assert read() == before == board["S05"]
+        other.writer.close()
+
+
+def test_a_reader_of_a_symbol_that_is_gone_says_so(desk: Desk) -> None:
+    with desk.board() as board:
+        read = board.reader("S00")
+        fcntl.flock(desk.writer._file, fcntl.LOCK_UN)
+        other = Desk(desk.path, SYMBOLS[2:])
+        board.reopen()
+        for _ in range(2):
+            with pytest.raises(NotOnBoardError, match="has no symbol 'S00'"):
+                read()
+        other.writer.close()
+
+
 def test_a_column_is_a_copy_that_does_not_move(desk: Desk) -> None:
     whole, more = list(bars(10)), list(bars(1, 11))
     for bar in whole:
@@ -203,6 +267,7 @@ def test_a_silent_writer_is_dead_after_its_bound_and_not_before(desk: Desk) -> N
         reads: list[Callable[[], object]] = [
             lambda: board["S00"],
             lambda: board.beta("S00"),
+            board.reader("S00"),
             lambda: board.read("S00"),
             board.columns,
             lambda: board.column("beta"),
@@ -266,7 +331,11 @@ def test_a_turn_that_is_never_finished_is_not_read(
             desk.writer.beat()
 
         monkeypatch.setattr("os.sched_yield", pass_time)
-        reads: list[Callable[[], object]] = [lambda: board["S00"], board.columns]
+        reads: list[Callable[[], object]] = [
+            lambda: board["S00"],
+            board.reader("S00"),
+            board.columns,
+        ]
         for read in reads:
             with pytest.raises(StaleBoardError, match="never quiet"):
                 read()
@@ -296,9 +365,13 @@ def test_a_value_read_across_a_turn_is_read_again(
 
 def test_a_closed_reader_reads_no_more(desk: Desk) -> None:
     board = desk.board()
+    read = board.reader("S00")
     board.close()
     with pytest.raises(StaleBoardError, match="closed by its reader"):
         board["S00"]
+    for _ in range(2):
+        with pytest.raises(StaleBoardError, match="closed by its reader"):
+            read()
 
 
 @pytest.mark.parametrize("is_ordered", [True, False])
@@ -312,7 +385,7 @@ def test_where_loads_need_fences_lookups_are_the_same(
     update = desk.factory.latest("beta.market.S07")
     assert update is not None
     with desk.board() as board:
-        assert board["S07"] == update.beta
+        assert board["S07"] == board.reader("S07")() == update.beta
 
 
 # What nobody may do
@@ -363,6 +436,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 MISSING: list[tuple[Callable[[Board], object], str]] = [
     (lambda board: board["ZZZ"], "has no symbol 'ZZZ'"),
     (lambda board: board.beta("ZZZ"), "has no symbol 'ZZZ'"),
+    (lambda board: board.reader("ZZZ"), "has no symbol 'ZZZ'"),
+    (lambda board: board.reader("S00", "value"), "has no factor 'value'"),
     (lambda board: board.read("S00", "value"), "has no factor 'value'"),
     (lambda board: board.columns("value"), "has no factor 'value'"),
     (lambda board: board.column("gamma"), "has no column 'gamma'"),
