@@ -102,12 +102,7 @@ class Sweep:
     def is_possible(self) -> bool:
         """Whether the recording's values allow it: see `keeps_pivots`."""
         model = self.factor.model
-        return keeps_pivots(
-            self._returns,
-            self._benchmark_returns,
-            lookback_length=model.n_bars,
-            min_observations=model.min_observations,
-        )
+        return keeps_pivots(self._returns, self._benchmark_returns, model.n_bars)
 
     def turns(self) -> Iterator[BetaTurns]:
         """Yield all updates in order, some thousands at a time."""

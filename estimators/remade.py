@@ -16,7 +16,7 @@ from .grid import Rows
 from .growing import BACK, HEAD
 from .moments import Floats
 from .slab_sets import Segment, SlabSets
-from .sums import SIDE, YY, N, Sets, Y, better_pivot, is_odd, plus
+from .sums import FEWEST, SIDE, YY, N, Sets, Y, better_pivot, is_odd, plus
 
 
 class RemadeSets(SlabSets):
@@ -27,14 +27,11 @@ class RemadeSets(SlabSets):
         error = self.basis.error
         sets, at = self._front()
         n, x, xx = map(np.asarray, plus(sets.shared[at], self._growing.shared[BACK]))
-        moves = bool(
-            n >= self.min_observations
-            and is_odd(n, x, xx, np.asarray(self._pivot_x), error)
-        )
+        moves = bool(n >= FEWEST and is_odd(n, x, xx, np.asarray(self._pivot_x), error))
         asset, benchmark = self.sums()
         counts = np.broadcast_to(benchmark[N], (self.n_rows,))
         odd = is_odd(counts, asset[Y], asset[YY], self._pivots, error)
-        odd &= counts >= self.min_observations
+        odd &= counts >= FEWEST
         rows = np.flatnonzero(odd)
         if not moves and not len(rows):
             return

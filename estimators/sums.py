@@ -56,6 +56,10 @@ XX: Final = 2
 SIDE: Final = 3
 """Numbers per side of a set; the constants above are their positions in it."""
 
+FEWEST: Final = 16
+"""Pairs that say where a mean is: of fewer, that of returns is far from 0 by chance,
+and they are quickly recalculated."""
+
 Shared = tuple[float, float, float]
 """A benchmark side that all rows have in common."""
 NOTHING: Final[Shared] = (0.0, 0.0, 0.0)

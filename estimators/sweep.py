@@ -42,7 +42,7 @@ from .grid import Rows
 from .moments import Floats
 from .ols import STATISTICS, Moments, solve
 from .recalc import TINY, batches, doubtful, recalculate
-from .sums import SIDE, centre, error_of, is_odd
+from .sums import FEWEST, SIDE, centre, error_of, is_odd
 
 Bars = NDArray[np.intp]
 
@@ -67,11 +67,7 @@ class Swept(NamedTuple):
 
 
 def keeps_pivots(
-    asset_returns: Floats,
-    benchmark_returns: Floats,
-    *,
-    lookback_length: int,
-    min_observations: int,
+    asset_returns: Floats, benchmark_returns: Floats, lookback_length: int
 ) -> bool:
     """Return whether a `WindowSlab` fed with these bars leaves its pivots at 0.
 
@@ -98,7 +94,7 @@ def keeps_pivots(
                 for part in (there.astype(np.float64), y, y * y)
             )
             odd = is_odd(n, total, squares * _NEARLY, np.zeros(1), error)
-            if (odd & (n >= min_observations)).any():
+            if (odd & (n >= FEWEST)).any():
                 return False
     return True
 

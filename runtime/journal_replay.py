@@ -222,7 +222,8 @@ class JournalReplay:
         position = 0
         while position < len(messages):
             try:
-                position = self._system.take_all(messages, tables, position)
+                if not isinstance(messages[position], JOURNALED):  # from an operator
+                    position = self._system.take_all(messages, tables, position)
                 if position < len(messages):
                     self._take_one(messages[position], tables)
             except MalformedMessageError:

@@ -56,6 +56,7 @@ from beta_factory.messages import (
     RejectReason,
     ReleaseHeldReturns,
     RemoveSymbol,
+    ReportStatus,
     RequeueDeadLetters,
     ResumeSymbol,
     ReviveActor,
@@ -115,6 +116,7 @@ def golden_messages() -> list[Message]:
         ListHeldReturns(request=5, limit=10),
         ReleaseHeldReturns(request=6, numbers=(1, 2, 3)),
         DiscardHeldReturns(request=7, numbers=(1, 2, 3)),
+        ReportStatus(request=8, limit=10),
     ]
 
 

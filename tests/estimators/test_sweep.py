@@ -60,7 +60,7 @@ def gappy(y: FloatArray, x: FloatArray, missing: float, seed: int) -> None:
 def test_every_nasty_series_has_the_bits_of_the_slab(name: str) -> None:
     # The caller takes out what is no return.
     x, y = (np.where(np.abs(v) <= LARGEST, v, np.nan) for v in NASTY[name](250))
-    kept = sweep.keeps_pivots(y, x, lookback_length=40, min_observations=3)
+    kept = sweep.keeps_pivots(y, x, 40)
     assert kept != moves_a_pivot(y, x, 40, 3)
     if kept:
         assert_same_bits(y, x, np.ones(y.shape, dtype=np.bool_), 40, 3)
@@ -91,7 +91,7 @@ def test_any_length_and_any_gaps_have_the_bits_of_the_slab(
     y = x[:, None] * rng.normal(size=n_rows) + rng.normal(size=(n_bars, n_rows))
     y = y.round(digits) * scale
     gappy(y, x, missing, seed)
-    assume(sweep.keeps_pivots(y, x, lookback_length=length, min_observations=3))
+    assume(sweep.keeps_pivots(y, x, length))
     wanted = rng.random(y.shape) < rng.random()
     assert_same_bits(y, x, wanted, length, 3)
 

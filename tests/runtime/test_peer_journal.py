@@ -14,7 +14,7 @@ from beta_factory.messages import (
     Subscribe,
     decode_payload,
 )
-from beta_factory.runtime import framing, group_finder, peer
+from beta_factory.runtime import framing, group_finder, server
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_entries import (
@@ -150,7 +150,8 @@ def test_what_was_taken_is_not_taken_again_and_acknowledged_again(line: Line) ->
 def test_a_read_of_many_bars_is_taken_in_turns_of_bounded_work(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer, "MAX_MESSAGES_PER_TURN", PER_BAR)
+    monkeypatch.setattr(server, "MAX_MESSAGES_PER_TURN", PER_BAR)
+    monkeypatch.setattr(server, "MIN_MESSAGES_PER_TURN", PER_BAR)
     connection, transport = line.connect()
     messages = [message for number in range(3) for message in bar(number)]
     connection.data_received(framed(*messages))

@@ -199,6 +199,7 @@ def test_a_return_that_is_refused_or_a_huge_file_is_not_swept(
     monkeypatch.undo()
     levels = 1e6 + np.arange(80.0).reshape(40, 2) % 7
     stamps_of_levels = OPEN_NS + np.arange(40) * MINUTE_NS
-    assert sweep_of(bars_of(levels, stamps_of_levels, ["A", "SPY"]), factor) is None
+    longer = Factor("SPY", model=MarketBetaConfig(30, 4))
+    assert sweep_of(bars_of(levels, stamps_of_levels, ["A", "SPY"]), longer) is None
     returns[1, 0] = -1e200
     assert sweep_of(bars_of(returns, stamps, ["A", "SPY"]), factor) is None
