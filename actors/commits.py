@@ -45,6 +45,8 @@ class Commits:
         """Pairs completed so far."""
         self._slab = windows_of(factor.model, n_rows)
         self._standing = Standing(n_rows, factor.model)
+        self._of_all: tuple[Status | None, Reason] = (None, Reason.NONE)
+        """What rows are said to be that have no status of their own."""
         self._staged: list[int] = []
         self._staged_ts_init: list[int] = []
         self._staged_before: list[tuple[Rows, NDArray[np.int64]]] = []
@@ -100,14 +102,31 @@ class Commits:
         rows
             A row, or several.
         status
-            `DEGRADED`, `HALTED` or `REMOVED`; ``None`` returns to what the window says.
+            `DEGRADED`, `HALTED` or `REMOVED`; ``None`` returns to what the window says,
+            or to what all rows share.
         reason
             Why.
         """
         self.commit()
+        if status is None:
+            status, reason = self._of_all
         self._standing.override(rows, status, reason)
         if self.n_bars:
             self._emit_status(np.atleast_1d(rows), announces=True)
+
+    def override_all(self, rows: Rows, status: Status | None, reason: Reason) -> None:
+        """Override all rows but those that have a status of their own.
+
+        Parameters
+        ----------
+        rows
+            Those without one, shape (k,).
+        status, reason
+            See `override`.
+        """
+        self._of_all = status, reason
+        if len(rows):
+            self.override(rows, status, reason)
 
     @property
     def windows(self) -> AmendableGrid:

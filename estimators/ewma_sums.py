@@ -193,26 +193,25 @@ class EwmaSums:
         w, cxx, cxy, cyy, v, e, d = self._decayed(rows, self._passed(rows, at, fresh))
         mean = dd.Double2(*self._mean[:, :, rows])
         one = dd.exactly(np.ones(len(rows)))
-        total = dd.add(w, one)
         deviation = dd.subtract(dd.exactly(pair), mean)
-        step = dd.divide(deviation, total)
+        dx, dy = _sides(deviation)
+        # what is alike is done at once: numpy's fixed cost is most of a few rows' time
+        parts = dd.divide(_together(dx, dy, w), dd.add(w, one))
+        step_x, step_y, share = _sides(parts)
+        step = _together(step_x, step_y)
         # the new pair's deviation from the new mean
-        rest = dd.multiply(deviation, dd.divide(w, total))
-        (step_x, _), (dx, dy), (rest_x, rest_y) = map(_sides, (step, deviation, rest))
+        rest_x, rest_y = _sides(dd.multiply(deviation, share))
         # the old ones' squared weights, about the new mean
         shifted = dd.subtract(e, dd.multiply(step_x, v))
         d = dd.subtract(d, dd.multiply(step_x, dd.add(e, shifted)))
-        fields = (
-            total,
-            dd.add(cxx, dd.multiply(rest_x, dx)),
-            dd.add(cxy, dd.multiply(rest_x, dy)),
-            dd.add(cyy, dd.multiply(rest_y, dy)),
-            dd.add(v, one),
-            dd.add(shifted, rest_x),
-            dd.add(d, dd.multiply(rest_x, rest_x)),
+        xx, xy, yy, squared = _sides(
+            dd.multiply(
+                _together(rest_x, rest_x, rest_y, rest_x), _together(dx, dy, dy, rest_x)
+            )
         )
-        for field, (high, low) in enumerate(fields):
-            self._sums[0, field, rows], self._sums[1, field, rows] = high, low
+        old = _together(w, cxx, cxy, cyy, v, shifted, d)
+        new = _together(one, xx, xy, yy, one, rest_x, squared)
+        self._sums[0][:, rows], self._sums[1][:, rows] = dd.add(old, new)
         self._mean[0][:, rows], self._mean[1][:, rows] = dd.add(mean, step)
         self._last[:, rows] = pair
         self.n[rows] += 1.0
@@ -291,12 +290,14 @@ class EwmaSums:
         w, cxx, cxy, cyy, v, e, d = _sides(dd.Double2(*sums))
         mean_x, mean_y = _sides(dd.Double2(*mean))
 
-        whole = dd.multiply(cxx, cyy)
-        determinant = dd.subtract(whole, dd.multiply(cxy, cxy)).high
+        whole, explained, weighted = _sides(
+            dd.multiply(_together(cxx, cxy, mean_x), _together(cyy, cxy, w))
+        )
+        determinant = dd.subtract(whole, explained).high
         determinant[determinant < _NOISE * whole.high] = 0.0
-        alpha = dd.subtract(mean_y, dd.multiply(dd.divide(cxy, cxx), mean_x)).high
         # a is (1 - lever * (x - m)) / S(w)
-        lever = dd.divide(dd.multiply(mean_x, w), cxx)
+        beta, lever = _sides(dd.divide(_together(cxy, weighted), cxx))
+        alpha = dd.subtract(mean_y, dd.multiply(beta, mean_x)).high
         cross = dd.multiply(lever, e)
         spread = dd.subtract(v, dd.add(cross, cross))
         spread = dd.add(spread, dd.multiply(dd.multiply(lever, lever), d))
@@ -328,3 +329,9 @@ def _scale(square: Floats) -> _Integers:
 def _sides(values: dd.Double2) -> list[dd.Double2]:
     # The numbers along the first axis, one by one.
     return [dd.Double2(*parts) for parts in zip(*values, strict=True)]
+
+
+def _together(*values: dd.Double2) -> dd.Double2:
+    # One array of numbers of one shape: the reverse of `_sides`.
+    highs, lows = zip(*values, strict=True)
+    return dd.Double2(np.array(highs), np.array(lows))

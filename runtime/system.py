@@ -577,8 +577,8 @@ class System:
             and self.factory.actors[symbol].status is None
         ]
         for cohort in self.factory.cohorts:
-            if rows and cohort.factor.benchmark == benchmark:
-                cohort.override(np.array(rows), status, reason)
+            if cohort.factor.benchmark == benchmark:
+                cohort.override_all(np.array(rows, dtype=np.intp), status, reason)
 
 
 def _n_observations(message: Message) -> int:

@@ -373,7 +373,7 @@ class TestReleasing:
         assert (factory.cohorts[0].n_bars, update.n_obs) == (3, 3)
 
 
-@examples(60)
+@examples(30)
 @given(st.data())
 def test_nothing_depends_on_how_a_market_arrives(data: st.DataObject) -> None:
     market = data.draw(markets())
@@ -517,7 +517,7 @@ class Group:
         return self._messages[position]
 
 
-@examples(60)
+@examples(30)
 @given(st.data())
 def test_any_group_is_worth_its_messages(data: st.DataObject) -> None:
     rng = random.Random(data.draw(seeds))

@@ -63,5 +63,5 @@ def test_snapshots_are_taken_beside_a_loop_that_goes_on() -> None:
 
 
 def test_a_soak_leaves_memory_and_files_as_they_were() -> None:
-    out = run("soak.py", "--seconds=4")
+    out = run("soak.py", "--seconds=2")
     assert "open files" in out

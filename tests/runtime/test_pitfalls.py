@@ -245,6 +245,20 @@ def test_pitfall_one_trouble_hides_another(loop: VirtualLoop) -> None:
     }
 
 
+def test_pitfall_resuming_hides_that_the_benchmark_is_dead(loop: VirtualLoop) -> None:
+    stage = started(loop)
+    play(stage, bars_of(4))
+    stage.turn(HaltSymbol(symbol="IBM"))
+    quarantine_broadcaster(stage)
+    stage.turn(ResumeSymbol(symbol="IBM"))
+    shown = stage.updates_of("IBM")[-1]
+    assert (shown.status, shown.reason) == (Status.DEGRADED, Reason.ACTOR_QUARANTINED)
+    stage.broadcaster.poison.clear()
+    stage.system.supervisor.revive(stage.broadcaster_cell)
+    stage.system.end_turn()
+    assert stage.updates_of("IBM")[-1].status is Status.OK
+
+
 def test_a_broadcaster_that_restarts_is_no_news(loop: VirtualLoop) -> None:
     stage = started(loop)
     play(stage, bars_of(4))
