@@ -59,7 +59,7 @@ def drops(factory: BetaFactory) -> dict[Drop, int]:
 class TestArrival:
     """Single or columnar, early or not, in any turns: the same bytes."""
 
-    @examples(120)
+    @examples(40)
     @given(st.data(), markets(), paths)
     def test_every_arrival_of_a_market_publishes_the_same_bytes(
         self, data: st.DataObject, market: Market, taken: Paths
@@ -85,7 +85,7 @@ class TestArrival:
             published_otherwise = drive(market.factory(), data.draw(arrivals(market)))
         assert wire(published) == wire(published_otherwise)
 
-    @examples(60)
+    @examples(40)
     @given(st.data(), markets())
     def test_receiving_message_by_message_equals_any_turns(
         self, data: st.DataObject, market: Market
@@ -100,7 +100,7 @@ class TestArrival:
         ]
         assert wire(received) == wire(drive(market.factory(), turns))
 
-    @examples(60)
+    @examples(40)
     @given(st.data(), markets(), seeds)
     def test_which_side_of_a_pair_comes_first_does_not_show_in_the_numbers(
         self, data: st.DataObject, market: Market, seed: int
@@ -135,7 +135,7 @@ class TestArrival:
         assert stamps == sorted(stamps)
 
 
-@examples(120)
+@examples(40)
 @given(st.data(), markets(), paths)
 def test_streaming_equals_the_batch_at_every_published_bar(
     data: st.DataObject, market: Market, taken: Paths
@@ -260,7 +260,7 @@ class TestRefused:
 class TestMaskedRows:
     """A member that takes nothing right now is passed over, not forgotten."""
 
-    @examples(60)
+    @examples(40)
     @given(markets(), seeds, paths)
     def test_their_returns_come_back_as_messages_and_lose_nothing(
         self, market: Market, seed: int, taken: Paths

@@ -60,7 +60,7 @@ def one(numbers: Statistics) -> BetaRow:
     return BetaRow(1, 30, numbers, Status.OK, Reason.NONE, 0, 1001, 500)
 
 
-@examples(100)
+@examples(50)
 @given(rows)
 def test_rows_and_their_columns_are_the_same_updates(updates: list[BetaRow]) -> None:
     few = a_few(updates)
@@ -69,7 +69,7 @@ def test_rows_and_their_columns_are_the_same_updates(updates: list[BetaRow]) -> 
     assert wire(few.to_columns().as_rows()) == wire(few.as_rows())
 
 
-@examples(100)
+@examples(50)
 @given(rows)
 def test_rows_made_without_messages_have_the_same_bytes(updates: list[BetaRow]) -> None:
     few = a_few(updates)
@@ -79,7 +79,7 @@ def test_rows_made_without_messages_have_the_same_bytes(updates: list[BetaRow]) 
     ]
 
 
-@examples(100)
+@examples(50)
 @given(rows)
 def test_columns_made_without_arrays_have_the_same_bytes(
     updates: list[BetaRow],

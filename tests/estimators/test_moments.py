@@ -114,7 +114,7 @@ def as_sums(one: FloatArray) -> tuple[float, ...]:
 class TestAddPairs:
     """Welford's step."""
 
-    @examples(150)
+    @examples(80)
     @given(
         st.lists(
             st.tuples(nasty, st.lists(st.none() | nasty, min_size=3, max_size=3)),
@@ -165,12 +165,12 @@ class TestAddPairs:
         add_pairs(lanes, pair[0], np.array([pair[1]]), np.zeros(1), Scratch(1))
         assert bits(lanes) == bits(before)
 
-    @examples(150)
+    @examples(80)
     @given(some_pairs)
     def test_sums_are_those_of_exact_arithmetic(self, content: list[Pair]) -> None:
         assert_close(as_sums(a_set(content)), content)
 
-    @examples(100)
+    @examples(60)
     @given(some_pairs, st.randoms(use_true_random=False))
     def test_the_order_of_adding_shows_in_the_last_digits_alone(
         self, content: list[Pair], rng: random.Random
@@ -209,7 +209,7 @@ class TestAddPairs:
 class TestRecentre:
     """A pivot moved to the mean."""
 
-    @examples(100)
+    @examples(60)
     @given(some_pairs, pairs)
     def test_a_set_stands_for_the_same_pairs_about_another_pivot(
         self, content: list[Pair], more: list[Pair]
@@ -257,7 +257,7 @@ def merged(*contents: Sequence[Pair]) -> FloatArray:
 class TestMergeSets:
     """Chan's merge."""
 
-    @examples(150)
+    @examples(80)
     @given(pairs, pairs)
     def test_a_merge_stands_for_all_the_pairs(
         self, one: list[Pair], other: list[Pair]
@@ -265,7 +265,7 @@ class TestMergeSets:
         assume(one or other)
         assert_close(as_sums(merged(one, other)), [*one, *other])
 
-    @examples(100)
+    @examples(60)
     @given(pairs, pairs, pairs)
     def test_it_does_not_matter_which_two_are_merged_first(
         self, one: list[Pair], two: list[Pair], three: list[Pair]
@@ -308,7 +308,7 @@ class TestMergeSets:
 class TestJoined:
     """The union from which statistics are computed."""
 
-    @examples(150)
+    @examples(80)
     @given(st.lists(st.tuples(pairs, pairs), min_size=1, max_size=4))
     def test_joining_arrays_and_joining_floats_gives_the_same_bits(
         self, rows: list[tuple[list[Pair], list[Pair]]]
@@ -325,7 +325,7 @@ class TestJoined:
             scalars = join_one(front[:, row].tolist(), back[:, row].tolist())
             assert bits(scalars) == bits([n[row], *mean[:, row], *centred[:, row]])
 
-    @examples(150)
+    @examples(80)
     @given(pairs, pairs)
     def test_a_join_stands_for_all_the_pairs(
         self, front: list[Pair], back: list[Pair]
