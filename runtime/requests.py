@@ -6,6 +6,7 @@ may not say ends the connection.
 """
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..actors.tables import SymbolTables
@@ -13,6 +14,7 @@ from ..messages import (
     COMMAND_TYPES,
     OBSERVATION_TYPES,
     REQUEST_TYPES,
+    Answer,
     Answered,
     Goodbye,
     Heartbeat,
@@ -152,7 +154,11 @@ class Requests:
                 answer.n_done,
                 answer.problem,
             )
-        subscriber.send(answer)
+        if self._journal is not None and isinstance(message, JOURNALED):
+            # what was answered stays done, whatever happens to this process
+            self._journal.when_durable(partial(_say, subscriber, answer))
+        else:
+            subscriber.send(answer)
 
     def _command(self, subscriber: Subscriber, message: Message) -> None:
         try:
@@ -202,3 +208,9 @@ class Requests:
                 subscription=message.subscription,
             )
         )
+
+
+def _say(subscriber: Subscriber, answer: Answer) -> None:
+    if subscriber.is_connected:
+        subscriber.send(answer)
+        subscriber.flush()

@@ -97,6 +97,11 @@ class Subscriber:
             return Overflow.DISCONNECT
         return Overflow.CONFLATE
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether anybody may still read what is written."""
+        return not self._transport.is_closing()
+
     def send(self, message: Message) -> None:
         """Queue one message for this turn's write."""
         self._parts.append(frame(encode(message)))

@@ -27,7 +27,7 @@ from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_entries import decode_entries
 from beta_factory.runtime.journal_replay import JournalReplay, RunConfig
-from beta_factory.runtime.operations import Operations
+from beta_factory.runtime.operations import JOURNALED, Operations
 from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.report import MAX_LINES, Report
 from beta_factory.runtime.server import Server
@@ -78,8 +78,16 @@ class Line:
 
     def ask(self, request: Request) -> Message:
         self.operator.data_received(framed(request))
+        if isinstance(request, JOURNALED):
+            assert not self._answers.messages()  # what is answered cannot be lost
+            self.journal.became_durable(self.journal.position)
         (answer,) = self._answers.messages()
         return answer
+
+    def hang_up(self) -> None:
+        """End the operator's connection."""
+        self.operator.connection_lost(None)
+        self._answers.close()
 
     def replayed(self) -> JournalReplay:
         """Do all that was written down once more."""
@@ -233,6 +241,15 @@ class TestJournal:
         assert replay.n_refused == 0
         assert replay.factory.snapshot() == line.factory.snapshot()
         assert n_obs(replay.factory) == 7
+
+    def test_an_operator_who_left_before_it_was_durable_is_told_nothing(
+        self, line: Line
+    ) -> None:
+        with_one_held(line)
+        line.operator.data_received(framed(ReleaseHeldReturns(request=2, numbers=(1,))))
+        line.hang_up()
+        line.journal.became_durable(line.journal.position)
+        assert n_obs(line.factory) == 6
 
     def test_a_checkpoint_keeps_what_is_held(self, line: Line) -> None:
         with_one_held(line)
