@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from .doubt import TINY, has_tiny
 from .grid import Grid, Rows
 from .moments import Floats, cells_of
-from .recalc import TINY, has_tiny
 from .sums import SIDE, Sets, Terms, X, add_pair, column, count_pair, plus
 
 BACK: Final = 0

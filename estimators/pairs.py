@@ -19,20 +19,13 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
+from .doubt import TINY, doubtful, has_tiny, is_doubtful, welford_error
 from .grid import AmendableGrid, Rows, usable
 from .moments import Floats, Joined, join_one
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .pair_schedule import Schedule
 from .pair_sets import BACK, Column, PairSets
-from .recalc import (
-    TINY,
-    batches,
-    doubtful,
-    has_tiny,
-    is_doubtful,
-    recalculate,
-    welford_error,
-)
+from .recalc import batches, recalculate
 from .state import State
 
 _ROOM = 16

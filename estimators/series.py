@@ -14,10 +14,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .doubt import doubtful
 from .grid import Grid, Rows
 from .moments import LARGEST, Floats
 from .ols import ALL_STATISTICS, solve
-from .recalc import doubtful, recalculate
+from .recalc import recalculate
 from .slab import WindowSlab
 from .sums import SIDE, Basis, moments_of
 

@@ -60,11 +60,12 @@ Recognition Letters 13 (1992).
 import numpy as np
 from numpy.typing import NDArray
 
+from .doubt import doubtful, is_doubtful
 from .extent import BarExtent, Extent
 from .grid import Rows
 from .moments import Floats
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
-from .recalc import batches, doubtful, is_doubtful, recalculate
+from .recalc import batches, recalculate
 from .remade import RemadeSets
 from .sums import moments_of
 

@@ -25,7 +25,7 @@ and lose nothing that matters as long as the mean is near the pivot: with
 ``k = YY / cyy = 1 + (mean - py)**2 / variance`` the error of cyy is k times that of its
 sums. Returns have their mean next to 0, hence k next to 1 with the pivot 0. For what
 is no return, levels for instance, `is_odd` tells that a pivot is far off, and whoever
-keeps the sets makes them anew about a better one (`better_pivot`). Until then, `recalc`
+keeps the sets makes them anew about a better one (`better_pivot`). Until then, `doubt`
 looks at k with every estimate, and computes the row from its very pairs where it is
 too large. So the pivot is a matter of time, never of the published number.
 
@@ -41,9 +41,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .doubt import TINY, U, largest_spread
 from .moments import Floats, cells_of
 from .ols import Moments, RowMoments
-from .recalc import TINY, U, largest_spread
 
 Rows = NDArray[np.intp]
 

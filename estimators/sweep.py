@@ -37,11 +37,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .doubt import TINY, doubtful
 from .extent import BarExtent
 from .grid import Rows
 from .moments import Floats
 from .ols import STATISTICS, Moments, solve
-from .recalc import TINY, batches, doubtful, recalculate
+from .recalc import batches, recalculate
 from .sums import FEWEST, SIDE, centre, error_of, is_odd
 
 Bars = NDArray[np.intp]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from looks import ORDER
 
-from beta_factory.estimators import LARGEST, WindowSlab, recalc, slab
+from beta_factory.estimators import LARGEST, WindowSlab, doubt, recalc, slab
 from beta_factory.estimators.ols import (
     ALL_STATISTICS,
     BETA,
@@ -148,11 +148,11 @@ def test_scalars_and_arrays_doubt_the_same_rows(
     x = (level_x + sd_x * rng.normal(0, 1, n)).clip(-1e150, 1e150)
     y = (level_y + sd_y * rng.normal(0, 1, (n, 6))).clip(-1e150, 1e150)
     moments, statistics = solved(x, y)
-    rows = recalc.doubtful(moments, statistics, 2, ERROR, tiny=tiny).tolist()
+    rows = doubt.doubtful(moments, statistics, 2, ERROR, tiny=tiny).tolist()
     for row in range(6):
         numbers = tuple(np.broadcast_to(part, 6).item(row) for part in moments)
         assert len(numbers) == 8
-        found = recalc.is_doubtful(numbers, solve_one(numbers, 2), 2, ERROR, tiny=tiny)
+        found = doubt.is_doubtful(numbers, solve_one(numbers, 2), 2, ERROR, tiny=tiny)
         assert found == (row in rows)
 
 
@@ -160,7 +160,7 @@ class TestDoubt:
     """What is doubtful, and what is not."""
 
     def rows(self, x: FloatArray, y: FloatArray, *, tiny: bool = False) -> list[int]:
-        rows = recalc.doubtful(*solved(x, y), 2, ERROR, tiny=tiny)
+        rows = doubt.doubtful(*solved(x, y), 2, ERROR, tiny=tiny)
         return [int(row) for row in rows]
 
     def noise(self, n: int = 60) -> tuple[FloatArray, FloatArray]:
@@ -201,8 +201,8 @@ class TestDoubt:
         assert self.rows(x, y * 1e-160, tiny=True) == [0, 1, 2]
 
     def test_tiny_values_are_seen_beside_zeros_and_gaps(self) -> None:
-        assert not recalc.has_tiny(np.array([0.0, nan, 1.0, -0.0]))
-        assert recalc.has_tiny(np.array([0.0, nan, -1e-150]))
+        assert not doubt.has_tiny(np.array([0.0, nan, 1.0, -0.0]))
+        assert doubt.has_tiny(np.array([0.0, nan, -1e-150]))
 
 
 # --- in the windows ---------------------------------------------------------
