@@ -88,7 +88,7 @@ def over_series(
     Parameters
     ----------
     windows
-        Empty ones, of as many rows as there are assets.
+        Empty ones or not, of as many rows as there are assets.
     asset_returns
         Shape (n_bars, n_assets); not finite or above `LARGEST` = missing.
     openings

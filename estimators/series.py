@@ -67,7 +67,7 @@ def fill_by_blocks(
     Parameters
     ----------
     windows
-        Empty ones.
+        Empty ones, or such as have bars.
     returns
         Shape (n_bars, n_assets), NaN = missing.
     openings
@@ -99,8 +99,17 @@ class _Block:
         self._shared = np.empty((SIDE, length, 1))
         self._own = np.empty((SIDE, length, n_assets))
         self._statistics = np.empty((ALL_STATISTICS, length, n_assets))
+        # What the windows hold already, then bar after bar of the series.
+        held = range(windows.oldest, windows.newest + 1)
+        self._first_bar = windows.oldest
+        self._held = np.empty((len(held), n_assets))
         self._bars: list[tuple[float, int]] = []
-        """Of each bar the benchmark's return and the row of the series, if any."""
+        """Of each bar the benchmark's return and the row of the series: -1 for none,
+        below that of what was held, from the last backward."""
+        for position, bar in enumerate(held):
+            self._held[position] = windows.returns_of(bar)
+            row = position - len(held) - 1
+            self._bars.append((windows.benchmark_value(bar), row))
         self._windows_of: list[tuple[int, int]] = []
         """The bars of the window at each row of the block."""
         self._first = 0
@@ -162,10 +171,12 @@ class _Block:
 
     def _recalculated(self, place: int, assets: Rows) -> Floats:
         first, end = self._windows_of[place]
-        benchmark, rows = zip(*self._bars[first:end], strict=True)
+        bars = self._bars[first - self._first_bar : end - self._first_bar]
+        benchmark, rows = zip(*bars, strict=True)
         x = np.array(benchmark)
         x[~(np.abs(x) <= LARGEST)] = np.nan
         at = np.array(rows)
-        y = self._returns[at[:, None], assets]
-        y[at < 0] = np.nan
+        y = np.full((len(at), len(assets)), np.nan)
+        y[at >= 0] = self._returns[at[at >= 0, None], assets]
+        y[at < -1] = self._held[at[at < -1, None] + 1, assets]
         return recalculate(x, y, self._windows.min_observations)
