@@ -168,11 +168,12 @@ class WindowSlab(RemadeSets):
     ) -> tuple[Floats, Floats]:
         """Return (n, statistics) of all or some rows."""
         n_statistics = ALL_STATISTICS if full else STATISTICS
-        moments = self.moments(rows)
+        basis = self.basis
+        asset, benchmark = self.sums(rows)
+        moments = moments_of(asset, benchmark, basis, rows)
         n_rows = len(moments.cyy)
         statistics = self._statistics[:n_statistics, :n_rows]
         solve(moments, self.min_observations, statistics)
-        basis = self.basis
         doubts = doubtful(
             moments,
             statistics,

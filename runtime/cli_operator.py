@@ -1,7 +1,8 @@
 """The commands of an operator: look at actors and dead letters, and act on them."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
@@ -32,15 +33,15 @@ from .cli_common import (
     token_of,
 )
 
-if TYPE_CHECKING:
-    from .tls import ClientTls
-
 A = TypeVar("A", bound=Answer)
 
 actors = typer.Typer(help="Actors of a running sidecar.", no_args_is_help=True)
 dead_letters = typer.Typer(
     help="Messages that no actor of a running sidecar took.", no_args_is_help=True
 )
+
+Where = tuple[str | None, Path | None, Path | None, Path | None, Path | None]
+"""What the options say that every command has: address, token file, and TLS's three."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
@@ -59,14 +60,11 @@ def list_actors(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """List every actor with its state, its mail and its failures."""
-    with errors():
-        answer = ask_for(
-            ListActors(request=1, state=state),
-            ActorsListed,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ListActors(request=1, state=state),
+        ActorsListed,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     if as_json:
         for actor in answer.actors:
             print_json(msgspec.structs.asdict(actor))
@@ -92,14 +90,11 @@ def revive_actor(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """Restart a quarantined actor with a new restart budget."""
-    with errors():
-        answer = ask_for(
-            ReviveActor(request=1, actor=actor),
-            Answered,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ReviveActor(request=1, actor=actor),
+        Answered,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     print_answer(answer, "revived")
 
 
@@ -115,14 +110,11 @@ def list_dead_letters(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """List the newest dead letters, oldest first."""
-    with errors():
-        answer = ask_for(
-            ListDeadLetters(request=1, limit=limit),
-            DeadLettersListed,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ListDeadLetters(request=1, limit=limit),
+        DeadLettersListed,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     for letter in answer.letters:
         if as_json:
             print_json(_described(letter))
@@ -143,14 +135,11 @@ def show_dead_letter(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """Show one dead letter with its message, as JSON."""
-    with errors():
-        answer = ask_for(
-            ListDeadLetters(request=1, first=number),
-            DeadLettersListed,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ListDeadLetters(request=1, first=number),
+        DeadLettersListed,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     found = [letter for letter in answer.letters if letter.number == number]
     if not found:
         typer.echo(f"dead letter {number} is not kept", err=True)
@@ -171,39 +160,52 @@ def requeue_dead_letters(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """Send dead letters to their actors again."""
-    with errors():
-        answer = ask_for(
-            RequeueDeadLetters(request=1, numbers=tuple(numbers)),
-            Answered,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        RequeueDeadLetters(request=1, numbers=tuple(numbers)),
+        Answered,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     print_answer(answer, "requeued")
 
 
 def ask_for(
     request: Request,
     kind: type[A],
-    address: str | None,
-    token: str | None,
-    tls: "ClientTls | None",
+    where: Where,
 ) -> A:
-    """Ask a sidecar once; the answer is of the kind that belongs to the request."""
+    """Ask a sidecar once, or say in a line why there is no answer.
+
+    Parameters
+    ----------
+    request
+        What is asked.
+    kind
+        Of the answer that belongs to it.
+    where
+        Whom to ask, and as whom.
+    """
     from .operator_client import run_ask  # noqa: PLC0415 - each command loads what it needs
 
-    answer = run_ask(request, address, token=token, tls=tls)
-    if not isinstance(answer, kind):
-        raise MalformedMessageError(f"{type(answer).__name__} answers no such request")
+    address, token_file, *tls = where
+    with errors():
+        token = token_of(token_file)
+        answer = run_ask(request, address, token=token, tls=tls_of(*tls))
+        if not isinstance(answer, kind):
+            name = type(answer).__name__
+            raise MalformedMessageError(f"{name} answers no such request")
     return answer
 
 
+def described(payload: bytes) -> dict[str, object]:
+    """Return the message of some bytes, with its type, for `print_json`."""
+    message = decode(payload)
+    return {"type": type(message).__name__, **msgspec.structs.asdict(message)}
+
+
 def _described(letter: DeadLetterListed) -> dict[str, object]:
-    message = decode(letter.payload)
-    described = msgspec.structs.asdict(letter)
-    del described["payload"]
-    fields = {"type": type(message).__name__, **msgspec.structs.asdict(message)}
-    return {**described, "message": fields}
+    fields = msgspec.structs.asdict(letter)
+    del fields["payload"]
+    return {**fields, "message": described(letter.payload)}
 
 
 def print_answer(answer: Answered, done: str) -> None:

@@ -12,7 +12,6 @@ from ..messages import (
     HeldReturnsListed,
     ListHeldReturns,
     ReleaseHeldReturns,
-    decode,
 )
 from .cli_common import (
     EXIT_WRONG,
@@ -21,11 +20,8 @@ from .cli_common import (
     TlsCertificateOption,
     TlsKeyOption,
     TokenFileOption,
-    errors,
-    tls_of,
-    token_of,
 )
-from .cli_operator import JsonOption, ask_for, print_answer, print_json
+from .cli_operator import JsonOption, ask_for, described, print_answer, print_json
 from .stamps import stamp_text
 
 quarantine = typer.Typer(
@@ -50,14 +46,11 @@ def list_held_returns(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """List the newest held returns, oldest first."""
-    with errors():
-        answer = ask_for(
-            ListHeldReturns(request=1, limit=limit),
-            HeldReturnsListed,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ListHeldReturns(request=1, limit=limit),
+        HeldReturnsListed,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     if not as_json:
         typer.echo(
             f"{'number':>8} {'factor':<12} {'name':<12} {'ts_event':<29} "
@@ -91,14 +84,11 @@ def show_held_return(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """Show one held return with its message and its bytes, as JSON."""
-    with errors():
-        answer = ask_for(
-            ListHeldReturns(request=1, first=number),
-            HeldReturnsListed,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ListHeldReturns(request=1, first=number),
+        HeldReturnsListed,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     found = [held for held in answer.returns if held.number == number]
     if not found:
         typer.echo(f"{number} is not held", err=True)
@@ -117,14 +107,11 @@ def release_held_returns(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """Take held returns into their windows after all."""
-    with errors():
-        answer = ask_for(
-            ReleaseHeldReturns(request=1, numbers=tuple(numbers)),
-            Answered,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ReleaseHeldReturns(request=1, numbers=tuple(numbers)),
+        Answered,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     print_answer(answer, "released")
 
 
@@ -139,20 +126,15 @@ def discard_held_returns(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """Throw held returns away."""
-    with errors():
-        answer = ask_for(
-            DiscardHeldReturns(request=1, numbers=tuple(numbers)),
-            Answered,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        DiscardHeldReturns(request=1, numbers=tuple(numbers)),
+        Answered,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     print_answer(answer, "discarded")
 
 
 def _described(held: HeldReturnListed) -> dict[str, object]:
-    message = decode(held.payload)
-    described = msgspec.structs.asdict(held)
-    described["payload"] = held.payload.hex()
-    fields = {"type": type(message).__name__, **msgspec.structs.asdict(message)}
-    return {**described, "message": fields}
+    fields = msgspec.structs.asdict(held)
+    fields["payload"] = held.payload.hex()
+    return {**fields, "message": described(held.payload)}

@@ -1,6 +1,6 @@
 """``beta-factory status``: how a running sidecar is, for people and for collectors."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
@@ -12,15 +12,9 @@ from .cli_common import (
     TlsCertificateOption,
     TlsKeyOption,
     TokenFileOption,
-    errors,
-    tls_of,
-    token_of,
 )
 from .cli_operator import ask_for, print_json
 from .presentation import status_lines
-
-if TYPE_CHECKING:
-    pass
 
 
 def status(
@@ -39,14 +33,11 @@ def status(
     tls_key: TlsKeyOption = None,
 ) -> None:
     """Show what a sidecar took and from whom, and what was dropped or conflated."""
-    with errors():
-        answer = ask_for(
-            ReportStatus(request=1, limit=limit),
-            StatusReported,
-            address,
-            token_of(token_file),
-            tls_of(tls_ca, tls_certificate, tls_key),
-        )
+    answer = ask_for(
+        ReportStatus(request=1, limit=limit),
+        StatusReported,
+        (address, token_file, tls_ca, tls_certificate, tls_key),
+    )
     if as_json:
         print_json(_described(answer))
     elif as_metrics:

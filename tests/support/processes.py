@@ -71,12 +71,12 @@ class SidecarProcess:
         assert self.process.returncode == 0
         return out.decode()
 
-    async def peer(self, role: Role, name: str) -> Peer:
+    async def peer(self, role: Role, name: str, sequence: str = "of today") -> Peer:
         """Connect as one that speaks in raw frames."""
         path = self.folder / "sidecar.sock"
         peer = Peer(*await asyncio.open_unix_connection(str(path)))
         self.peers.append(peer)
-        await peer.send(Hello(role=role, name=name, sequence="of today"))
+        await peer.send(Hello(role=role, name=name, sequence=sequence))
         peer.greeting = await peer.expect(Hello)
         return peer
 
