@@ -10,7 +10,7 @@ from itertools import repeat
 from math import isnan
 from struct import error as StructError  # noqa: N812 - it is a class
 from struct import unpack
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from msgspec import ValidationError
@@ -138,12 +138,8 @@ class BetaColumns:
             message names the symbols of its rows.
         """
         k = len(self.rows)
-        seq = self.seq
+        seq, numbers = self.seq, self.numbers
         consecutive = k == 0 or int(seq[-1]) - int(seq[0]) == k - 1
-        window_start = self.window_start
-        starts = _memory(window_start)
-        if len(window_start) != k:
-            starts = window_start.tobytes() * k
         names: tuple[str, ...] = self.symbols
         rows = self.rows
         whole = self.is_whole or (
@@ -153,7 +149,7 @@ class BetaColumns:
             # no positions mean all of the table: none of it needs a list of its own
             table, names, whole = None, (), True
         beta, alpha, std_error, t_stat, r_squared, residual_std = [
-            _memory(column) for column in self.numbers
+            _memory(column) for column in numbers
         ]
         symbols: int | tuple[str, ...]
         if table is not None:
@@ -176,7 +172,7 @@ class BetaColumns:
             r_squared=r_squared,
             residual_std=residual_std,
             n_obs=_memory(self.n_obs),
-            window_start=starts,
+            window_start=_memory(self.window_start),
             status=_memory(self.status),
             reason=_memory(self.reason),
             revision=_memory(self.revision),
@@ -192,7 +188,7 @@ def _memory(column: NDArray[np.generic]) -> bytes:
     # The encoder takes any buffer where a message says bytes, without a copy.
     if not column.flags.c_contiguous:
         column = np.ascontiguousarray(column)
-    return cast("bytes", column.data)
+    return column.data  # type: ignore[return-value]
 
 
 def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:

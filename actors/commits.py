@@ -51,6 +51,9 @@ class Commits:
         self._staged_ts_init: list[int] = []
         self._staged_before: list[tuple[Rows, NDArray[np.int64]]] = []
         """Rows that were staged together, and what was staged before them."""
+        self._n: NDArray[np.float64] | None = None
+        self._n_obs = np.zeros(0, dtype=np.int32)
+        """``_n``, the newest estimate's, as it is published."""
         self._all_rows: Rows = np.arange(n_rows)
         self._all_rows.setflags(write=False)  # it is part of updates
 
@@ -134,14 +137,19 @@ class Commits:
         return self._slab
 
     def _commit_column(
-        self, returns: NDArray[np.float64], ts_inits: NDArray[np.int64]
+        self,
+        returns: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+        *,
+        is_whole: bool = False,
     ) -> None:
         # A column in row order, NaN = missing, none of whose cells is filled yet.
         slab = self._slab
-        is_absent = np.isnan(returns)
         rows = self._all_rows
-        if np.count_nonzero(is_absent):
-            rows = np.flatnonzero(~is_absent)
+        if not is_whole:
+            is_absent = np.isnan(returns)
+            if np.count_nonzero(is_absent):
+                rows = np.flatnonzero(~is_absent)
         if len(rows) * WHOLE_PASS_SHARE < len(returns):
             if len(rows):
                 slab.column[rows] = returns[rows]
@@ -238,6 +246,8 @@ class Commits:
             if not len(rows):
                 return
         is_whole = rows is self._all_rows
+        if n is not self._n:
+            self._n, self._n_obs = n, n.astype(np.int32)
         status, reason = standing.worth(
             rows, n, numbers[0], slab.newest, is_fresh=is_fresh
         )
@@ -248,8 +258,8 @@ class Commits:
                 symbols=self.symbols,
                 rows=rows,
                 ts_event=self.ts_event,
-                numbers=numbers.copy(),
-                n_obs=n.astype(np.int32),
+                numbers=numbers,
+                n_obs=self._n_obs,
                 window_start=slab.window_starts(rows),
                 status=status,
                 reason=reason,

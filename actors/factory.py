@@ -11,7 +11,6 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from ..estimators import LARGEST
 from ..messages import (
     AddSymbol,
     BenchmarkReturnMissed,
@@ -32,10 +31,10 @@ from ..messages import (
     parse_beta_topic,
 )
 from ..messages.fields import MAX_NAME_LENGTH
-from ..messages.returns import FLOAT64_BYTES
 from .behavior import Behavior
 from .benchmark import BenchmarkBroadcaster
 from .cohort import Cohort
+from .column_intake import take_columns
 from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
 from .guarded import GuardedCohort
@@ -117,6 +116,8 @@ class BetaFactory:
             BetaPublisher(factor.name, factor.benchmark, self.symbols)
             for factor in self.factors
         )
+        self.n_columnar = 0
+        """Returns that came in columnar messages so far."""
         self._apart = np.zeros(len(self.symbols), dtype=np.bool_)
         self.actors: dict[str, SymbolActor] = {
             symbol: SymbolActor(
@@ -330,49 +331,8 @@ class BetaFactory:
             When the symbols are unknown to ``tables``, or are not as many as the
             values.
         """
-        table = tables.look_up(message.symbols)
-        if len(message.period_returns) != FLOAT64_BYTES * len(table.symbols):
-            msg = (
-                f"{len(table.symbols)} symbols need "
-                f"{FLOAT64_BYTES * len(table.symbols)} bytes of period_returns, "
-                f"was {len(message.period_returns)}"
-            )
-            raise MalformedMessageError(msg)
-        returns = np.frombuffer(message.period_returns, dtype="<f8")
-        rows = table.rows
-        if table.positions is not None:
-            for position in table.unknown:
-                if not np.isnan(returns[position]):
-                    single = _single(message, table.symbols, returns, position)
-                    self.tally.drop(Drop.UNKNOWN_SYMBOL, single)
-            returns = returns[table.positions]
-        # What an actor has to see for itself leaves the column as a single message.
-        held: list[ReturnObserved] = []
-        apart = np.abs(returns) > LARGEST
-        if np.count_nonzero(self._apart):
-            apart |= self._apart[rows] & ~np.isnan(returns)
-        if masked is not None:
-            apart |= masked[rows] & ~np.isnan(returns)
-        if np.count_nonzero(apart):
-            for row, value in zip(
-                rows[apart].tolist(), returns[apart].tolist(), strict=True
-            ):
-                single = self._message_of(message, row, value)
-                if masked is not None and masked[row]:
-                    held.append(single)
-                else:
-                    self.actors[single.symbol].receive(single)
-            returns = np.where(apart, np.nan, returns)
-        for cohort in self.cohorts:
-            dropped = cohort.stage_column(
-                rows, message.ts_event, returns, message.ts_init
-            )
-            for position, reason in dropped:
-                single = self._message_of(
-                    message, int(rows[position]), float(returns[position])
-                )
-                self.tally.drop(reason, single, is_as_sent=False)
-        return held
+        apart = self._apart if np.count_nonzero(self._apart) else None
+        return take_columns(self, apart, message, tables, masked)
 
     def take_group(
         self,
@@ -408,17 +368,6 @@ class BetaFactory:
                 published.append(updates)
         return published
 
-    def _message_of(
-        self, message: ReturnsObserved, row: int, value: float
-    ) -> ReturnObserved:
-        return ReturnObserved(
-            symbol=self.symbols[row],
-            ts_event=message.ts_event,
-            period_return=value,
-            seq=message.seq,
-            ts_init=message.ts_init,
-        )
-
 
 def _are_of(stored: list[Any], factors: tuple[Factor, ...]) -> bool:
     # Whether windows of these factors can go on from those: the limits may differ.
@@ -427,21 +376,6 @@ def _are_of(stored: list[Any], factors: tuple[Factor, ...]) -> bool:
     except msgspec.ValidationError:
         return False
     return [f.windows for f in known] == [f.windows for f in factors]
-
-
-def _single(
-    message: ReturnsObserved,
-    symbols: tuple[str, ...],
-    returns: "np.ndarray[tuple[int], np.dtype[np.float64]]",
-    position: int,
-) -> ReturnObserved:
-    return ReturnObserved(
-        symbol=symbols[position],
-        ts_event=message.ts_event,
-        period_return=float(returns[position]),
-        seq=message.seq,
-        ts_init=message.ts_init,
-    )
 
 
 def _check(symbols: Sequence[str], factors: Sequence[Factor]) -> None:

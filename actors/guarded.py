@@ -128,10 +128,14 @@ class GuardedCohort(Cohort):
         ts_event: int,
         returns: NDArray[np.float64],
         ts_init: int,
+        *,
+        is_complete: bool = False,
     ) -> list[tuple[int, Refusal]]:
         """Take one bar's returns of many symbols, but for those that are absurd."""
         if len(rows) <= lockstep.SMALL_FRAME or ts_event < self.ts_event:
-            return super().stage_column(rows, ts_event, returns, ts_init)
+            return super().stage_column(
+                rows, ts_event, returns, ts_init, is_complete=is_complete
+            )
         refused: list[tuple[int, Refusal]] = []
         is_whole = len(rows) == len(self.symbols) and np.array_equal(
             rows, self._all_rows
@@ -150,13 +154,16 @@ class GuardedCohort(Cohort):
                     if refusal is not None:
                         refused.append((position, refusal))
                 returns = np.where(beyond, nan, returns)
+                is_complete = False
         heard = self._watch.heard
         was_heard = heard.copy()
         if is_whole:
             heard |= ~np.isnan(returns)
         else:
             heard[rows[~np.isnan(returns)]] = True
-        others = super().stage_column(rows, ts_event, returns, ts_init)
+        others = super().stage_column(
+            rows, ts_event, returns, ts_init, is_complete=is_complete
+        )
         for position, refusal in others:
             if refusal not in _SIGNS_OF_LIFE:
                 heard[rows[position]] = was_heard[rows[position]]

@@ -161,7 +161,8 @@ class Lockstep(Commits, ABC):
         # The same for many rows, whose cells are empty; there is room for the bar.
         bar = self._pending.bar(ts_event)
         if bar is not None:
-            where = slice(None) if rows is self._seen_whole else rows
+            bar.is_whole = rows is self._seen_whole
+            where = slice(None) if bar.is_whole else rows
             bar.column[where] = returns
             bar.sources[where] = self._tally.source
 
@@ -171,6 +172,8 @@ class Lockstep(Commits, ABC):
         ts_event: int,
         returns: NDArray[np.float64],
         ts_init: int,
+        *,
+        is_complete: bool = False,
     ) -> list[tuple[int, Refusal]]:
         """Take one bar's returns of many symbols.
 
@@ -180,6 +183,8 @@ class Lockstep(Commits, ABC):
             Shape (k,), each row once.
         returns
             Shape (k,), finite, or NaN where the symbol has no return.
+        is_complete
+            Whether it is known that no symbol has none.
 
         Returns
         -------
@@ -188,25 +193,29 @@ class Lockstep(Commits, ABC):
         """
         if len(rows) <= SMALL_FRAME:
             return self._stage_each(rows, ts_event, returns, repeat(ts_init))
-        is_absent = np.isnan(returns)
-        n_absent = np.count_nonzero(is_absent)
-        if n_absent == len(rows):
-            return []
+        is_there = None
+        if not is_complete:
+            is_there = ~np.isnan(returns)
+            if not np.count_nonzero(is_there):
+                return []
         column = self._column_for(ts_event)
+        if column is None:
+            return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         is_whole = self._is_whole(rows)
-        if column is None or np.count_nonzero(
-            np.isnan(column if is_whole else column[rows]) | is_absent
-        ) < len(rows):
+        is_free = np.isnan(column if is_whole else column[rows])
+        if is_there is not None:
+            is_free |= ~is_there
+        if np.count_nonzero(is_free) < len(rows):
             return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         is_open = ts_event == self._paired_stamp
         ts_inits = np.array([ts_init])
         if is_open:
             self.commit()
             if is_whole:
-                self._commit_column(returns, ts_inits)
+                self._commit_column(returns, ts_inits, is_whole=is_complete)
                 return []
-        if n_absent:
-            rows, returns = rows[~is_absent], returns[~is_absent]
+        if is_there is not None:
+            rows, returns = rows[is_there], returns[is_there]
         if is_open:
             column[rows] = returns
             self._commit_rows(rows, ts_inits)
@@ -345,8 +354,11 @@ class Lockstep(Commits, ABC):
     def _advance(self, opening: Opening, ts_init: int) -> None:
         # The next bar of the grid, and the pairs that wait for it.
         slab = self._slab
-        self._emit_status(self._standing.fallen_silent(slab.newest))
-        self._count_unpaired(slab.newest - self._lateness)
+        silent = self._standing.fallen_silent(slab.newest)
+        if len(silent):
+            self._emit_status(silent)
+        if self._lateness or self._sources:
+            self._count_unpaired(slab.newest - self._lateness)
         if opening.resets:
             slab.reset()
         slab.advance(opening.stamp, opening.benchmark_return)
@@ -358,7 +370,9 @@ class Lockstep(Commits, ABC):
         if waiting is None:
             return
         if not is_missing:
-            self._commit_column(waiting.column, np.array([ts_init]))
+            self._commit_column(
+                waiting.column, np.array([ts_init]), is_whole=waiting.is_whole
+            )
         elif self._lateness:
             slab.fill(waiting.column)  # its benchmark may come late
             self._sources[opening.stamp] = waiting.sources

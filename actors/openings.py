@@ -57,6 +57,9 @@ class Openings:
         self._interval = model.interval_ns
         self._calendar = model.sessions
         self._by_gap = self._calendar is None and model.is_intraday
+        self._is_plain = (
+            self._calendar is None and self._interval is None and not self._by_gap
+        )
         self._withholds = model.overnight == "exclude" and model.is_intraday
         self._resets = model.window == "session"
         if model.decay is not None:
@@ -133,6 +136,9 @@ class Openings:
         benchmark_return
             NaN = declared missing.
         """
+        if self._is_plain and not self._opens:  # one return, one bar
+            self.newest = stamp
+            return [Opening(stamp, benchmark_return)]
         floor = self.begins(self.newest, stamp)
         is_first = floor is not None
         skipped = self.skipped(self.newest, stamp) if self.newest >= 0 else []

@@ -14,7 +14,7 @@ from .tally import Drop, SourceNumbers, Tally
 class PendingBar:
     """One bar's returns, NaN where none has come."""
 
-    __slots__ = ("cells", "column", "source_cells", "sources")
+    __slots__ = ("cells", "column", "is_whole", "source_cells", "sources")
 
     def __init__(self, n_rows: int) -> None:
         self.column: Floats = np.full(n_rows, np.nan)
@@ -24,6 +24,8 @@ class PendingBar:
         """Who sent each return, should it wait in vain."""
         self.source_cells = self.sources.data
         """``sources``, one scalar at a time."""
+        self.is_whole = False
+        """Whether every row is known to have a return."""
 
 
 class PendingBars:

@@ -12,8 +12,10 @@ from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import Encoding, Message, encode
 from beta_factory.runtime.clock import LiveClock
 from beta_factory.runtime.encoded import EncodedUpdates
+from beta_factory.runtime.frame_buffers import FrameBuffers
 from beta_factory.runtime.framing import FrameReader, frame
 from beta_factory.runtime.groups import ReturnGroup, decode_pieces
+from beta_factory.runtime.memory import keep_freed_memory
 from beta_factory.runtime.system import System
 
 from .harness import check
@@ -34,6 +36,7 @@ class Pipeline:
         missing: float = 0.0,
         is_filled: bool = True,
     ) -> None:
+        keep_freed_memory()  # as a sidecar does
         self.symbols = names(n_symbols)
         self.market = Market(self.symbols, window, missing)
         self.factory = BetaFactory(
@@ -46,6 +49,7 @@ class Pipeline:
         """Also given each turn's updates."""
         self._encoding = encoding
         self._reader = FrameReader()
+        self._buffers = FrameBuffers()
         self._tables = SymbolTables(self.factory.row_of)
         self.system = System(
             self.factory,
@@ -88,7 +92,7 @@ class Pipeline:
 
     def _publish(self, turn: list[BetaColumns | BetaRows]) -> None:
         for updates in turn:
-            encoded = EncodedUpdates(updates, 0)
+            encoded = EncodedUpdates(updates, 0, self._buffers)
             self.n_bytes += len(encoded.encoded(self._encoding, None))
         if self.on_turn is not None:
             self.on_turn(turn)

@@ -61,7 +61,8 @@ _HALF_RESIDUAL: Final = 0.5e-11
 """Half the relative tolerance of a residual statistic."""
 _OF_MEAN: Final = 48.0 * U * U
 """A factor for the square of a mean, see `_Limits`."""
-_USUAL_SPREAD: Final = 1.5
+USUAL_SPREAD: Final = 1.5
+"""Most assets have a smaller one."""
 _NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
 
 UNDERFLOW: Final = 1e-290
@@ -124,7 +125,7 @@ def doubtful(
     if not isinstance(n, np.ndarray) and n < min_observations:
         return _NO_ROWS
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        limits = _coarse_limits(moments, error)
+        limits = coarse_limits(n, moments.mean_x, cxx, moments.xx, error)
         if isinstance(limits.of_yy, float) and _is_usual(moments, r_squared, limits):
             return _NO_ROWS
         # what beta and alpha are made of, squared, is within their tolerance
@@ -143,11 +144,23 @@ def doubtful(
     if trusted.all():
         return _NO_ROWS
     rows = np.flatnonzero(~trusted)
-    numbers = [_taken(statistics[i], trusted.shape, rows) for i in range(R_SQUARED + 1)]
-    some = Moments(*(_taken(part, trusted.shape, rows) for part in moments))
-    g = _taken(error, trusted.shape, rows)
-    doubts = _are_doubtful(some, numbers, g, tiny=tiny)
-    return rows[doubts]
+    return doubtful_among(rows, moments, statistics, error, tiny=tiny)
+
+
+def doubtful_among(
+    rows: Rows,
+    moments: Moments,
+    statistics: Floats,
+    error: Floats | float,
+    *,
+    tiny: bool = True,
+) -> Rows:
+    """Return which of some rows `doubtful` would, all of which have statistics."""
+    shape = moments.cyy.shape
+    numbers = [_taken(statistics[i], shape, rows) for i in range(R_SQUARED + 1)]
+    some = Moments(*(_taken(part, shape, rows) for part in moments))
+    g = _taken(error, shape, rows)
+    return rows[_are_doubtful(some, numbers, g, tiny=tiny)]
 
 
 def _taken(part: Floats | float, shape: tuple[int, ...], rows: Rows) -> Floats:
@@ -156,8 +169,9 @@ def _taken(part: Floats | float, shape: tuple[int, ...], rows: Rows) -> Floats:
     return taken
 
 
-class _Limits(NamedTuple):
-    # Of the coarse step; floats where they hold for every row.
+class Limits(NamedTuple):
+    """Of the coarse step; floats where they hold for every row."""
+
     of_yy: Floats | float
     """A factor for yy, whose product is part of the square of an error."""
     spread: Floats | float
@@ -166,11 +180,17 @@ class _Limits(NamedTuple):
     """A factor for the spread, whose product is a least r_squared."""
 
 
-_NO_LIMITS = _Limits(nan, nan, nan)
+_NO_LIMITS = Limits(nan, nan, nan)
 
 
-def _coarse_limits(moments: Moments, g: Floats | float) -> _Limits:
-    n, mean_x, _, cxx, _, _, xx, _ = moments
+def coarse_limits(
+    n: Floats | float,
+    mean_x: Floats | float,
+    cxx: Floats | float,
+    xx: Floats | float,
+    g: Floats | float,
+) -> Limits:
+    """Return what the coarse step asks of an asset, from the benchmark's moments."""
     if not isinstance(cxx, np.ndarray) and cxx <= 0.0:
         return _NO_LIMITS
     spread_x = xx / cxx
@@ -183,28 +203,33 @@ def _coarse_limits(moments: Moments, g: Floats | float) -> _Limits:
     squared = g * g * spread_x
     of_beta = 48.0 * spread_x * (1.0 + mean_x * mean_x) / cxx
     of_spread = squared / _HALF_RESIDUAL**2
-    return _Limits(squared * (of_beta + 12.0 / n), largest, of_spread)
+    return Limits(squared * (of_beta + 12.0 / n), largest, of_spread)
 
 
-def _is_usual(moments: Moments, r_squared: Floats, limits: _Limits) -> bool:
+def is_small(largest_yy: float, largest_mean: float, limits: Limits) -> bool:
+    """Return whether beta and alpha pass the coarse step by the largest of all rows."""
+    size = largest_yy * limits.of_yy + _OF_MEAN * largest_mean * largest_mean
+    return bool(size <= _HALF * _HALF)
+
+
+def _is_usual(moments: Moments, r_squared: Floats, limits: Limits) -> bool:
     # Whether the extremes of all rows pass the coarse step together, which takes half
     # as many passes. NaN passes nothing.
     mean_y, cyy, yy = moments.mean_y, moments.cyy, moments.yy
-    if not (limits.spread >= _USUAL_SPREAD and moments.cxx >= UNDERFLOW):
+    if not (limits.spread >= USUAL_SPREAD and moments.cxx >= UNDERFLOW):
         return False
     least = np.minimum.reduce(r_squared, axis=None, initial=1.0)
-    if not least >= limits.of_spread * _USUAL_SPREAD:
+    if not least >= limits.of_spread * USUAL_SPREAD:
         return False
     mean = max(
         np.maximum.reduce(mean_y, axis=None, initial=0.0),
         -np.minimum.reduce(mean_y, axis=None, initial=0.0),
     )
-    size = np.maximum.reduce(yy, axis=None, initial=0.0) * limits.of_yy
-    if not size + _OF_MEAN * mean * mean <= _HALF * _HALF:
+    if not is_small(np.maximum.reduce(yy, axis=None, initial=0.0), mean, limits):
         return False
     if not np.minimum.reduce(cyy, axis=None, initial=1.0) >= UNDERFLOW:
         return False
-    return bool((yy <= _USUAL_SPREAD * cyy).all())
+    return bool((yy <= USUAL_SPREAD * cyy).all())
 
 
 def _are_doubtful(

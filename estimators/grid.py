@@ -113,7 +113,7 @@ class Grid(ABC):
             Complete pairs per row, shape (k,).
         statistics
             Shape (STATISTICS, k), or (ALL_STATISTICS, k) when full; see `ols`. NaN =
-            undefined. Both are views of buffers that the next call overwrites.
+            undefined. They are the caller's; ``n`` is not to be written to.
         """
 
     @abstractmethod

@@ -66,7 +66,7 @@ class GrowingSets(Grid):
             np.copyto(cells, returns, where=~np.isnan(returns))
             return
         terms, growing = self._terms, self._growing
-        is_complete, may_be_tiny = terms.of_bar(returns, self._pivots)
+        is_complete, may_be_tiny = terms.of_bar(returns, self._away)
         if may_be_tiny:
             self._look_for_tiny(self.newest, terms.asset[0])
         growing.asset += terms.asset
@@ -119,6 +119,8 @@ class GrowingSets(Grid):
 
     def _set_pivots(self, pivots: Floats) -> None:
         self._pivots = pivots
+        self._away = pivots if pivots.any() else None
+        """The same, where one of them is not 0."""
         self._pivot_cells = cells_of(pivots)
 
     def _await_pairs(self) -> None:

@@ -90,14 +90,17 @@ def solve(moments: Moments, min_observations: int, out: Floats) -> None:
         np.subtract(mean_y, alpha, out=alpha)
         explained = np.multiply(beta, cxy, out=r_squared)
         ssr = np.subtract(cyy, explained, out=residual_std)
-        np.maximum(ssr, 0.0, out=ssr)  # negative by rounding alone
+        is_over = not np.minimum.reduce(ssr, axis=None, initial=0.0) >= 0.0  # or NaN
+        if is_over:
+            np.maximum(ssr, 0.0, out=ssr)  # negative by rounding alone
         dof = n - _DOF
         np.divide(ssr, dof, out=residual_std)
         if min_observations <= _DOF:
             np.copyto(residual_std, nan, where=dof <= 0.0)
         np.sqrt(residual_std, out=residual_std)
         np.divide(explained, cyy, out=r_squared)
-        np.minimum(r_squared, 1.0, out=r_squared)
+        if is_over:
+            np.minimum(r_squared, 1.0, out=r_squared)
         root_x = np.sqrt(cxx)
         np.divide(residual_std, root_x, out=std_error)
         np.divide(beta, std_error, out=t_stat)
@@ -107,13 +110,15 @@ def solve(moments: Moments, min_observations: int, out: Floats) -> None:
             np.divide(cxy, root_x * np.sqrt(cyy), out=out[CORRELATION])
             np.clip(out[CORRELATION], -1.0, 1.0, out=out[CORRELATION])
     # 0 / 0 has a sign bit on some machines: one NaN, so that bytes can be compared
-    flat = cyy == 0.0
-    if flat.any():
+    if not np.minimum.reduce(cyy, axis=None, initial=1.0) > 0.0:
+        flat = cyy == 0.0
         np.copyto(out[T_STAT : R_SQUARED + 1], nan, where=flat)
         np.copyto(out[CORRELATION:], nan, where=flat)
     if isinstance(n, np.ndarray):
-        undefined = np.less(n, min_observations) | np.less_equal(cxx, 0.0)
-        if undefined.any():
+        fewest = np.minimum.reduce(n, axis=None, initial=min_observations)
+        least = np.minimum.reduce(np.asarray(cxx), axis=None, initial=1.0)
+        if fewest < min_observations or not least > 0.0:
+            undefined = np.less(n, min_observations) | np.less_equal(cxx, 0.0)
             np.copyto(out, nan, where=undefined)
     if len(out) > STATISTICS and min_observations <= _DOF:
         two = n <= _DOF

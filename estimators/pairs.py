@@ -73,7 +73,6 @@ class PairWindows(AmendableGrid):
         self._has_tiny = False
         """Whether a value ever came whose variance may underflow."""
         self._joined = Joined(n_rows)
-        self._statistics = np.zeros((ALL_STATISTICS, n_rows))
 
     def advance(self, stamp: int, benchmark_return: float) -> None:
         """Open the next bar; the one that is too old to be amended is forgotten."""
@@ -126,7 +125,7 @@ class PairWindows(AmendableGrid):
         moments = self.moments(rows)
         n = np.asarray(moments.n)
         n_statistics = ALL_STATISTICS if full else STATISTICS
-        statistics = self._statistics[:n_statistics, : n.shape[0]]
+        statistics = np.empty((n_statistics, n.shape[0]))
         solve(moments, self.min_observations, statistics)
         doubts = doubtful(
             moments,

@@ -68,6 +68,7 @@ from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .recalc import batches, recalculate
 from .remade import RemadeSets
 from .sums import moments_of
+from .whole import WholePass
 
 
 class WindowSlab(RemadeSets):
@@ -93,9 +94,9 @@ class WindowSlab(RemadeSets):
         super().__init__(n_rows, self.extent.capacity, min_observations)
         self._n_segments = self.extent.n_segments
         self._longest = self.extent.longest_segment
-        self._statistics = np.zeros((ALL_STATISTICS, n_rows))
+        self._whole = WholePass(n_rows, min_observations)
         self._n_pairs = np.zeros(max(n_rows, 1))
-        """Pairs of every row, while all have as many."""
+        """Pairs of every row, while all have as many; another number, another array."""
 
     def window_start_of(self, row: int) -> int:
         """Return the stamp of the window's oldest bar."""
@@ -167,29 +168,39 @@ class WindowSlab(RemadeSets):
         self, rows: Rows | None = None, *, full: bool = False
     ) -> tuple[Floats, Floats]:
         """Return (n, statistics) of all or some rows."""
-        n_statistics = ALL_STATISTICS if full else STATISTICS
         basis = self.basis
         asset, benchmark = self.sums(rows)
-        moments = moments_of(asset, benchmark, basis, rows)
-        n_rows = len(moments.cyy)
-        statistics = self._statistics[:n_statistics, :n_rows]
-        solve(moments, self.min_observations, statistics)
-        doubts = doubtful(
-            moments,
-            statistics,
-            self.min_observations,
-            basis.error,
-            tiny=basis.has_tiny,
-        )
-        for some in batches(doubts, self.newest + 1 - self.oldest):
-            exact = self._recalculate(some if rows is None else rows[some])
-            statistics[:, some] = exact[:n_statistics]
-        n = moments.n
+        n_rows = asset.shape[1]
+        n: Floats | float = benchmark[0]
+        if (
+            rows is None
+            and n_rows
+            and not full
+            and not isinstance(benchmark, np.ndarray)
+            and self._whole.takes(benchmark, basis)
+        ):
+            statistics, doubts = self._whole.estimate(asset, benchmark, basis)
+        else:
+            moments = moments_of(asset, benchmark, basis, rows)
+            statistics = np.empty((ALL_STATISTICS if full else STATISTICS, n_rows))
+            solve(moments, self.min_observations, statistics)
+            doubts = doubtful(
+                moments,
+                statistics,
+                self.min_observations,
+                basis.error,
+                tiny=basis.has_tiny,
+            )
+        if len(doubts):
+            for some in batches(doubts, self.newest + 1 - self.oldest):
+                exact = self._recalculate(some if rows is None else rows[some])
+                statistics[:, some] = exact[: len(statistics)]
         if isinstance(n, np.ndarray):
             return n, statistics
         if n != self._n_pairs.item(0):
-            self._n_pairs[:] = n
-        return self._n_pairs[:n_rows], statistics
+            self._n_pairs = np.full(len(self._n_pairs), n)
+        all_n = self._n_pairs
+        return all_n if n_rows == len(all_n) else all_n[:n_rows], statistics
 
     def estimate_one(
         self, row: int

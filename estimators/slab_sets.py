@@ -95,7 +95,7 @@ class SlabSets(GrowingSets):
         longest = max(self._longest, self.newest + 1 - self._head_first)
         return Basis(
             self._pivot_x,
-            self._pivots,
+            self._away,
             self._flat_since <= oldest,
             self._tiny_bar >= oldest,
             error_of(2 * longest + self._n_segments),
@@ -228,5 +228,5 @@ class SlabSets(GrowingSets):
             return
         terms = self._walk_terms
         terms.of_benchmark(x - self._pivot_x)
-        is_complete, _ = terms.of_bar(self._y[slot], self._pivots)
+        is_complete, _ = terms.of_bar(self._y[slot], self._away)
         suffixes.add(after - 1, after, terms, is_complete=is_complete)

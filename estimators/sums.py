@@ -179,13 +179,16 @@ class Terms:
         """1, x and xx of a pair that is there."""
         self.own = np.zeros((SIDE, n_rows))
         """1, x and xx of the pairs that are there, 0 elsewhere."""
-        self._y, self._xy, self._yy = self.asset
+        self._y_and_xy = self.asset[: XY + 1]
+        self._yy = self.asset[YY]
+        self._one_and_x = np.ones((2, 1))
 
     def of_benchmark(self, deviation: float) -> None:
         """Compute ``shared`` from the benchmark's deviation."""
         self.shared = 1.0, deviation, deviation * deviation
+        self._one_and_x[1] = deviation
 
-    def of_bar(self, returns: Floats, pivots: Floats) -> tuple[bool, bool]:
+    def of_bar(self, returns: Floats, pivots: Floats | None) -> tuple[bool, bool]:
         """Compute ``asset``, and ``own`` where some return is missing.
 
         Parameters
@@ -193,7 +196,7 @@ class Terms:
         returns
             Shape (n_rows,); NaN = missing.
         pivots
-            Of the assets, shape (n_rows,).
+            Of the assets, shape (n_rows,); ``None`` = 0.
 
         Returns
         -------
@@ -201,18 +204,20 @@ class Terms:
             Whether no return is missing; whether a square is so small that it may
             have underflowed.
         """
-        y, yy = self._y, self._yy
-        np.subtract(returns, pivots, out=y)
-        np.multiply(y, y, out=yy)
-        smallest = np.minimum.reduce(yy, initial=np.inf)  # NaN if any is
+        self.of_complete_bar(returns, pivots)
+        smallest = np.minimum.reduce(self._yy, initial=np.inf)  # NaN if any is
         is_complete = bool(smallest >= 0.0)
         if not is_complete:
             absent = np.isnan(returns)
-            np.copyto(y, 0.0, where=absent)
-            np.copyto(yy, 0.0, where=absent)
+            np.copyto(self.asset, 0.0, where=absent)
             np.multiply(column(self.shared), ~absent, out=self.own)
-        np.multiply(y, self.shared[X], out=self._xy)
         return is_complete, not smallest > _TINY_SQUARE
+
+    def of_complete_bar(self, returns: Floats, pivots: Floats | None) -> None:
+        """Compute ``asset`` where it is known that no return is missing."""
+        y = returns if pivots is None else np.subtract(returns, pivots, out=self._yy)
+        np.multiply(self._one_and_x, y, out=self._y_and_xy)
+        np.multiply(y, y, out=self._yy)
 
 
 def plus(one: Shared, other: Shared) -> Shared:
@@ -257,8 +262,8 @@ class Basis(NamedTuple):
     """What sums are about, and what is known of their window besides."""
 
     pivot_x: float
-    pivots: Floats
-    """Of the assets, shape (n_rows,). Other pivots are another array."""
+    pivots: Floats | None
+    """Of the assets, shape (n_rows,); ``None`` = 0. Other pivots are another array."""
     is_flat: bool
     """Whether the benchmark stood still."""
     has_tiny: bool
@@ -295,7 +300,9 @@ def moments_of(
     rows
         Which rows these are, shape (k,); ``None`` = all.
     """
-    pivots = basis.pivots if rows is None else basis.pivots[rows]
+    pivots = basis.pivots
+    if pivots is not None and rows is not None:
+        pivots = pivots[rows]
     moments = centre(asset, benchmark, basis.pivot_x, pivots)
     if basis.is_flat:  # and not by rounding alone
         still = moments.cxx * 0.0
@@ -304,7 +311,7 @@ def moments_of(
 
 
 def centre(
-    asset: Floats, benchmark: Floats | Shared, pivot_x: float, pivots: Floats
+    asset: Floats, benchmark: Floats | Shared, pivot_x: float, pivots: Floats | None
 ) -> Moments:
     """Return the moments that sums about some pivots amount to, see `moments_of`."""
     y, xy, yy = asset
@@ -318,7 +325,8 @@ def centre(
     np.subtract(xy, cxy, out=cxy)
     cyy = y * mean_y
     np.subtract(yy, cyy, out=cyy)
-    mean_y += pivots
+    if pivots is not None:
+        mean_y += pivots
     return Moments(n, mean_x + pivot_x, mean_y, cxx, cxy, cyy, xx, yy)
 
 

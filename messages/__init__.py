@@ -15,6 +15,7 @@ from .codec import (
     decode_payloads,
     encode,
     encode_columns,
+    encode_into,
 )
 from .commands import (
     COMMAND_TYPES,
@@ -189,6 +190,7 @@ __all__ = [
     "decode_payloads",
     "encode",
     "encode_columns",
+    "encode_into",
     "matches",
     "parse_beta_topic",
     "status_topic",

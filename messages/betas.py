@@ -151,7 +151,7 @@ class BetasUpdated(
     n_obs: bytes
     """int32."""
     window_start: bytes
-    """int64 nanoseconds."""
+    """int64 nanoseconds, or 8 bytes where one value holds for every row."""
     status: bytes
     """`Status`, one byte each."""
     reason: bytes

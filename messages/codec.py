@@ -154,6 +154,10 @@ _list_decoder: Final[msgspec.msgpack.Decoder[list[Message]]] = msgspec.msgpack.D
 encode: Final = _encoder.encode
 """``encode(message) -> bytes``: one message, or a list of messages."""
 
+encode_into: Final = _encoder.encode_into
+"""``encode_into(message, buffer, offset)``: the same, into a bytearray that is cut or
+grown to end with it."""
+
 
 def encode_columns(
     kind: type[Message], columns: Iterable[Iterable[object]]

@@ -5,13 +5,18 @@ same form share their bytes, and rows are shared by whoever takes them.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from ..actors import BetaColumns, BetaRows
 from ..messages import Encoding, encode
+from .frame_buffers import FrameBuffers
 from .framing import frame, frames
 from .selection import Mask, Selection
+
+MANY_ROWS: Final = 256
+"""From so many on, a frame is encoded into a buffer that is used again."""
 
 
 class EncodedUpdates:
@@ -23,12 +28,20 @@ class EncodedUpdates:
         What was computed.
     table
         Number of the symbol table of its factor, the same on every connection.
+    buffers
+        Where frames of many rows are encoded.
     """
 
-    __slots__ = ("_columns", "_frames", "_payloads", "_updates", "table")
+    __slots__ = ("_buffers", "_columns", "_frames", "_payloads", "_updates", "table")
 
-    def __init__(self, updates: BetaColumns | BetaRows, table: int) -> None:
+    def __init__(
+        self,
+        updates: BetaColumns | BetaRows,
+        table: int,
+        buffers: FrameBuffers | None = None,
+    ) -> None:
         self.table = table
+        self._buffers = buffers
         self._updates = updates
         self._columns: BetaColumns | None = None
         self._payloads: list[bytes] | None = None
@@ -60,7 +73,10 @@ class EncodedUpdates:
             return self.encoded(encoding, None)
         if encoding is Encoding.ROWS:
             return frames(self._row_payloads())
-        return frame(encode(self._updates.as_columns(self.table)))
+        message = self._updates.as_columns(self.table)
+        if self._buffers is not None and len(self._updates) >= MANY_ROWS:
+            return self._buffers.frame(message)
+        return frame(encode(message))
 
     def _encode_part(
         self, encoding: Encoding, mask: Mask, wanted: Sequence[int]

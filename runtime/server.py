@@ -15,6 +15,7 @@ from ..actors import BetaColumns, BetaRows
 from ..messages import Heartbeat, RejectReason
 from .access import ANYBODY, Access
 from .encoded import EncodedUpdates
+from .frame_buffers import FrameBuffers
 from .framing import DEFAULT_MAX_FRAME_BYTES
 from .journal import Journal
 from .operations import Operations
@@ -87,6 +88,7 @@ class Server:
         """Why no more will come; ``None`` while the sidecar serves."""
         self._ungreeted: dict[Connection, None] = {}  # oldest first
         self._subscribed: dict[Connection, None] = {}
+        self._buffers = FrameBuffers()
         self._table_of = {
             publisher.factor: table
             for table, publisher in enumerate(system.factory.publishers)
@@ -169,7 +171,8 @@ class Server:
     def publish(self, turn: list[BetaColumns | BetaRows]) -> None:
         """Queue a turn's updates for every subscriber, and write each outbox once."""
         table_of = self._table_of
-        encoded = [EncodedUpdates(u, table_of[u.factor]) for u in turn]
+        buffers = self._buffers
+        encoded = [EncodedUpdates(u, table_of[u.factor], buffers) for u in turn]
         _each(self._subscribed, lambda connection: connection.publish(encoded))
 
     def heartbeat(self, now_ns: int) -> None:

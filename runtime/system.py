@@ -61,6 +61,8 @@ RUNS_BEHAVIOR: Final = frozenset(
 
 _GROUPS_IN_A_LIST: Final = "groups of messages come in a list"
 _OPENING = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
+_ALONE: Final = tuple({*OBSERVATION_TYPES} - {ReturnsObserved})
+"""Messages that are one observation; a columnar one is worth its single messages."""
 
 
 class SystemStatistics(NamedTuple):
@@ -351,8 +353,10 @@ class System:
         """
         sources = self._tally.sources
         source = self._tally.source = sources.number(tables.source)
+        before = self.factory.n_columnar
         self._take(message, tables)
-        sources.received[source] += _n_observations(message)
+        n_columnar = self.factory.n_columnar - before
+        sources.received[source] += n_columnar or isinstance(message, _ALONE)
 
     def _take(self, message: Message, tables: SymbolTables) -> None:
         if type(message) is ReturnsObserved:
@@ -579,11 +583,3 @@ class System:
         for cohort in self.factory.cohorts:
             if cohort.factor.benchmark == benchmark:
                 cohort.override_all(np.array(rows, dtype=np.intp), status, reason)
-
-
-def _n_observations(message: Message) -> int:
-    # A columnar frame is worth its single messages.
-    if type(message) is ReturnsObserved:
-        returns = np.frombuffer(message.period_returns, dtype="<f8")
-        return len(returns) - int(np.count_nonzero(np.isnan(returns)))
-    return int(isinstance(message, OBSERVATION_TYPES))

@@ -235,7 +235,7 @@ class TestForm:
         message = sent(a_message_of(3))
         assert (message.seq, message.seqs) == (9, b"")
         assert np.frombuffer(message.ts_init, "<i8").tolist() == [1001]
-        assert np.frombuffer(message.window_start, "<i8").tolist() == [500] * 3
+        assert np.frombuffer(message.window_start, "<i8").tolist() == [500]
         assert message.conflated == b""
 
     def test_gaps_in_the_sequence_are_written_out(self) -> None:

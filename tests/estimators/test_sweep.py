@@ -30,7 +30,7 @@ def moves_a_pivot(y: Floats, x: Floats, length: int, fewest: int) -> bool:
     for bar in range(len(x)):
         slab.advance(bar, float(x[bar]))
         slab.fill(y[bar])
-        if slab.basis.pivot_x or slab.basis.pivots.any():
+        if slab.basis.pivot_x or slab.basis.pivots is not None:
             return True
     return False
 

@@ -1,0 +1,127 @@
+"""Takes one bar's returns of many symbols in one step.
+
+Rule: a columnar message is worth exactly its single messages. What an actor has to see
+for itself leaves the column and goes to it as one; the rest is staged together.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimators import LARGEST
+from ..messages import MalformedMessageError, ReturnObserved, ReturnsObserved
+from ..messages.returns import FLOAT64_BYTES
+from .columns import Rows
+from .tables import SymbolTable, SymbolTables
+from .tally import Drop
+
+if TYPE_CHECKING:
+    from .factory import BetaFactory
+
+Mask = NDArray[np.bool_]
+
+
+def take_columns(
+    factory: "BetaFactory",
+    apart: Mask | None,
+    message: ReturnsObserved,
+    tables: SymbolTables,
+    masked: Mask | None,
+) -> list[ReturnObserved]:
+    """Stage a columnar message, see `BetaFactory.take_columns`.
+
+    Parameters
+    ----------
+    apart
+        Rows whose returns need their actor, shape (n_symbols,); ``None`` = no row.
+    """
+    table = tables.look_up(message.symbols)
+    returns = _returns_of(message, table)
+    rows = table.rows
+    # The largest is NaN where a return is missing.
+    is_complete = bool(np.maximum.reduce(np.abs(returns), initial=0.0) <= LARGEST)
+    factory.n_columnar += len(returns)
+    if not is_complete:
+        factory.n_columnar -= int(np.count_nonzero(np.isnan(returns)))
+    if table.positions is not None:
+        for position in table.unknown:
+            if not np.isnan(returns[position]):
+                single = _single(
+                    message, table.symbols[position], float(returns[position])
+                )
+                factory.tally.drop(Drop.UNKNOWN_SYMBOL, single)
+        returns = returns[table.positions]
+    held: list[ReturnObserved] = []
+    if not is_complete or apart is not None or masked is not None:
+        is_alone = _look_alone(rows, returns, apart, masked)
+        if np.count_nonzero(is_alone):
+            is_complete = False
+            held = _take_alone(
+                factory, message, rows[is_alone], returns[is_alone], masked
+            )
+            returns = np.where(is_alone, np.nan, returns)
+    for cohort in factory.cohorts:
+        dropped = cohort.stage_column(
+            rows,
+            message.ts_event,
+            returns,
+            message.ts_init,
+            is_complete=is_complete,
+        )
+        for position, reason in dropped:
+            symbol = factory.symbols[int(rows[position])]
+            single = _single(message, symbol, float(returns[position]))
+            factory.tally.drop(reason, single, is_as_sent=False)
+    return held
+
+
+def _returns_of(message: ReturnsObserved, table: SymbolTable) -> NDArray[np.float64]:
+    n_symbols = len(table.symbols)
+    if len(message.period_returns) != FLOAT64_BYTES * n_symbols:
+        msg = (
+            f"{n_symbols} symbols need {FLOAT64_BYTES * n_symbols} bytes of "
+            f"period_returns, was {len(message.period_returns)}"
+        )
+        raise MalformedMessageError(msg)
+    return np.frombuffer(message.period_returns, dtype="<f8")
+
+
+def _look_alone(
+    rows: Rows, returns: NDArray[np.float64], apart: Mask | None, masked: Mask | None
+) -> Mask:
+    # Where an actor has to see its return for itself.
+    is_alone: Mask = np.abs(returns) > LARGEST
+    for some in (apart, masked):
+        if some is not None:
+            is_alone |= some[rows] & ~np.isnan(returns)
+    return is_alone
+
+
+def _take_alone(
+    factory: "BetaFactory",
+    message: ReturnsObserved,
+    rows: Rows,
+    returns: NDArray[np.float64],
+    masked: Mask | None,
+) -> list[ReturnObserved]:
+    held: list[ReturnObserved] = []
+    values: list[float] = returns.tolist()
+    places: list[int] = rows.tolist()
+    for row, value in zip(places, values, strict=True):
+        single = _single(message, factory.symbols[row], value)
+        if masked is not None and masked[row]:
+            held.append(single)
+        else:
+            factory.actors[single.symbol].receive(single)
+    return held
+
+
+def _single(message: ReturnsObserved, symbol: str, value: float) -> ReturnObserved:
+    return ReturnObserved(
+        symbol=symbol,
+        ts_event=message.ts_event,
+        period_return=value,
+        seq=message.seq,
+        ts_init=message.ts_init,
+    )
