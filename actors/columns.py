@@ -138,7 +138,7 @@ class BetaColumns:
             message names the symbols of its rows.
         """
         k = len(self.rows)
-        seq, numbers = self.seq, self.numbers
+        seq = self.seq
         consecutive = k == 0 or int(seq[-1]) - int(seq[0]) == k - 1
         names: tuple[str, ...] = self.symbols
         rows = self.rows
@@ -148,9 +148,8 @@ class BetaColumns:
         if not k:
             # no positions mean all of the table: none of it needs a list of its own
             table, names, whole = None, (), True
-        beta, alpha, std_error, t_stat, r_squared, residual_std = [
-            _memory(column) for column in numbers
-        ]
+        numbers: list[Any] = [row.data for row in np.ascontiguousarray(self.numbers)]
+        beta, alpha, std_error, t_stat, r_squared, residual_std = numbers
         symbols: int | tuple[str, ...]
         if table is not None:
             symbols = table

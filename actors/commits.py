@@ -15,7 +15,7 @@ from ..messages import Reason, Status
 from .columns import BetaColumns, Rows
 from .config import Factor
 from .rows import BetaRow, BetaRows
-from .standing import Standing
+from .standing import Codes, Standing
 from .windows import windows_of
 
 WHOLE_PASS_SHARE: Final = 4
@@ -149,7 +149,7 @@ class Commits:
         if not is_whole:
             is_absent = np.isnan(returns)
             if np.count_nonzero(is_absent):
-                rows = np.flatnonzero(~is_absent)
+                (rows,) = np.logical_not(is_absent).nonzero()
         if len(rows) * WHOLE_PASS_SHARE < len(returns):
             if len(rows):
                 slab.column[rows] = returns[rows]
@@ -213,9 +213,16 @@ class Commits:
         numbers: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
     ) -> None:
-        is_whole = rows is self._all_rows
-        self._standing.paired(None if is_whole else rows, self._slab.newest)
         self.n_pairs += len(rows)
+        newest = self._slab.newest
+        if rows is self._all_rows:
+            plain = self._standing.all_paired(newest, numbers[0])
+            if plain is not None:
+                self._put(rows, n, numbers, ts_inits, plain)
+                return
+            self._standing.paired(None, newest)
+        else:
+            self._standing.paired(rows, newest)
         self._append(rows, n, numbers, ts_inits, is_fresh=True)
 
     def _emit_status(
@@ -245,12 +252,24 @@ class Commits:
             ts_inits = ts_inits if len(ts_inits) == 1 else ts_inits[heard]
             if not len(rows):
                 return
-        is_whole = rows is self._all_rows
-        if n is not self._n:
-            self._n, self._n_obs = n, n.astype(np.int32)
         status, reason = standing.worth(
             rows, n, numbers[0], slab.newest, is_fresh=is_fresh
         )
+        revision = standing.revisions(None if rows is self._all_rows else rows)
+        self._put(rows, n, numbers, ts_inits, (status, reason, revision))
+
+    def _put(
+        self,
+        rows: Rows,
+        n: NDArray[np.float64],
+        numbers: NDArray[np.float64],
+        ts_inits: NDArray[np.int64],
+        worth: tuple[Codes, Codes, NDArray[np.int32]],
+    ) -> None:
+        if n is not self._n:
+            self._n, self._n_obs = n, n.astype(np.int32)
+        slab = self._slab
+        status, reason, revision = worth
         self.updates.append(
             BetaColumns(
                 factor=self.factor.name,
@@ -263,11 +282,11 @@ class Commits:
                 window_start=slab.window_starts(rows),
                 status=status,
                 reason=reason,
-                revision=standing.revisions(None if is_whole else rows),
+                revision=revision,
                 ts_init=ts_inits,
                 seq=_UNPUBLISHED,
                 n_eff=slab.effective(rows),
-                is_whole=is_whole,
+                is_whole=rows is self._all_rows,
             )
         )
 

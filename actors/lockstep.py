@@ -381,6 +381,8 @@ class Lockstep(Commits, ABC):
 
     def _open_pending(self, stamp: int) -> PendingBar | None:
         # The returns that wait for a bar that is there now, if any do.
+        if not self._lateness:
+            return self._pending.open(stamp)
         return self._pending.open(stamp, self._oldest_open)
 
     def _count_unpaired(self, bar: int) -> None:

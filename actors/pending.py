@@ -73,6 +73,8 @@ class PendingBars:
         if not bars:
             return None
         bar = bars.pop(ts_event, None)
+        if not bars:
+            return bar
         if oldest_open is None:
             oldest_open = ts_event
         for skipped in [stamp for stamp in bars if stamp < oldest_open]:

@@ -94,7 +94,8 @@ class BetaPublisher:
     def publish(self, updates: BetaColumns | BetaRows) -> None:
         """Assign sequence numbers and keep the updates as their topics' last values."""
         first = self.last_seq + 1
-        self.last_seq += len(updates)
+        n_updates = len(updates)
+        self.last_seq += n_updates
         if isinstance(updates, BetaRows):
             updates.first_seq = first
             if not self._unstored:
@@ -109,7 +110,7 @@ class BetaPublisher:
                 self._unstored.clear()
                 self._n_unstored = 0
         self._unstored.append(updates)
-        self._n_unstored += len(updates)
+        self._n_unstored += n_updates
         if (
             self._n_unstored > MAX_UNSTORED_ROUNDS * len(self.symbols)
             or len(self._unstored) > MAX_UNSTORED

@@ -6,6 +6,7 @@ once: at the end of the bar that makes it too long, or when the clock is looked 
 whichever the model counts by.
 """
 
+from math import isnan
 from typing import Final
 
 import numpy as np
@@ -85,6 +86,32 @@ class Standing:
         if self._stale_ns is not None:
             self._seen_at[where] = self._now_ns
             self._is_late[where] = False
+
+    def all_paired(
+        self, bar: int, beta: NDArray[np.float64]
+    ) -> tuple[Codes, Codes, NDArray[np.int32]] | None:
+        """Note a fresh pair of every row; return status, reason and revision of each.
+
+        What `paired`, `worth` and `revisions` do where every row is what it was,
+        `OK`; ``None`` and nothing done where some may be something else.
+
+        Parameters
+        ----------
+        bar
+            Index of the newest bar.
+        beta
+            Slope of every window, at least one; NaN = undefined.
+        """
+        if (
+            self._all_were_warm
+            and self._stale_ns is None
+            and not (self._has_revisions or self._n_overridden)
+            and (self.watch is None or not self.watch.is_active)
+            and not isnan(np.minimum.reduce(beta))
+        ):
+            self._last_pair[:] = bar
+            return self._all_ok, self._no_reasons, self._no_revisions
+        return None
 
     def revisions(self, rows: Rows | None) -> NDArray[np.int32]:
         """Return ``revision`` of some rows, not to be written to; ``None`` = of all."""

@@ -33,6 +33,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
+        self._is_complete[slot] = False
         deviation = value - self._pivot_cells[row]
         self._look_for_tiny(bar, np.array([deviation]))
         x = float(self._x[slot])
@@ -82,6 +83,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def forget(self, row: int) -> None:
         """Take out every return of one row."""
         self._y[:, row] = nan
+        self._is_complete = [False] * len(self._is_complete)
         self._split_all()
         self._remake(np.array([row]))
 

@@ -49,6 +49,8 @@ class Grid(ABC):
         self.stamps = np.zeros(capacity, dtype=np.int64)
         self._x = np.full(capacity, nan)
         self._y = np.full((capacity, n_rows), nan)
+        self._is_complete = [False] * capacity
+        """Of each bar: whether it is known that no row lacks a return."""
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[-1]
         """The newest bar's returns, NaN = none yet; write here, then `add`."""
@@ -148,7 +150,8 @@ class Grid(ABC):
     @property
     def benchmark_return(self) -> float:
         """The newest bar's benchmark return; NaN = missing."""
-        return float(self._x[self.newest % len(self.stamps)])
+        value: float = self._x.item(self.newest % len(self.stamps))
+        return value
 
     @property
     def column(self) -> Floats:
@@ -200,6 +203,7 @@ class Grid(ABC):
         self.stamps[slot] = stamp
         self._x[slot] = usable(benchmark_return)
         self._y[slot] = nan
+        self._is_complete[slot] = False
         self.cells = self._columns[slot]
 
     def _bars(self) -> State:
@@ -226,6 +230,7 @@ class Grid(ABC):
         self.stamps[bars % capacity] = state["stamps"]
         self._x[bars % capacity] = state["x"]
         self._y[bars % capacity] = state["y"]
+        self._is_complete = [False] * capacity
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[newest % capacity]
 
@@ -237,6 +242,7 @@ class Grid(ABC):
         for bar in range(self.newest, at - 1, -1):
             for ring in (self.stamps, self._x, self._y):
                 ring[(bar + 1) % n_slots] = ring[bar % n_slots]
+        self._is_complete = [False] * n_slots
         slot = at % n_slots
         self.stamps[slot] = stamp
         self._x[slot] = usable(benchmark_return)
@@ -267,6 +273,7 @@ class Grid(ABC):
         self.stamps[bars % (2 * old)] = stamps[bars % old]
         self._x[bars % (2 * old)] = x[bars % old]
         self._y[bars % (2 * old)] = y[bars % old]
+        self._is_complete = [False] * (2 * old)
         self._columns = [cells_of(column) for column in self._y]
 
     def _split(self, returns: Floats) -> tuple[bool, Floats, Floats]:

@@ -17,7 +17,7 @@ import numpy as np
 from .doubt import TINY, has_tiny
 from .grid import Grid, Rows
 from .moments import Floats, cells_of
-from .sums import SIDE, Sets, Terms, X, add_pair, column, count_pair, plus
+from .sums import SIDE, N, Sets, Terms, X, add_pair, column, count_pair, plus
 
 BACK: Final = 0
 HEAD: Final = 1
@@ -69,22 +69,25 @@ class GrowingSets(Grid):
         is_complete, may_be_tiny = terms.of_bar(returns, self._away)
         if may_be_tiny:
             self._look_for_tiny(self.newest, terms.asset[0])
-        growing.asset += terms.asset
+        np.add(growing.asset, terms.asset, out=growing.asset)
         if is_complete:
             cells[:] = returns
+            self._is_complete[slot] = True
+            shared, term = growing.shared, terms.shared
             for lane in (BACK, HEAD):
                 if growing.is_own[lane]:
                     side = growing.own[lane]
-                    side += column(terms.shared)
-                growing.shared[lane] = plus(growing.shared[lane], terms.shared)
+                    side += column(term)
+                shared[lane] = plus(shared[lane], term)
             self._is_settled = True
         else:
-            present = terms.own[0] != 0.0
-            np.copyto(cells, returns, where=present)
+            if self._n_added:
+                np.copyto(cells, returns, where=terms.own[N] != 0.0)
+            else:
+                cells[:] = returns
             self._split_growing()
-            own = growing.own
-            own += terms.own
-            self._n_added += int(np.count_nonzero(present))
+            np.add(growing.own, terms.own, out=growing.own)
+            self._n_added += terms.n_present
 
     def add(self, rows: Rows) -> None:
         """Add the newest bar's returns of some rows, as they stand in `cells`."""
@@ -130,7 +133,8 @@ class GrowingSets(Grid):
         if self._is_settled:
             return
         self._n_added = 0
-        self._were_shared = [not is_own for is_own in self._growing.is_own]
+        back_is_own, head_is_own = self._growing.is_own
+        self._were_shared = [not back_is_own, not head_is_own]
         if x != self._last_x:
             self._last_x, self._flat_since = x, self.newest
         x -= self._pivot_x

@@ -67,7 +67,7 @@ from .moments import Floats
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .recalc import batches, recalculate
 from .remade import RemadeSets
-from .sums import moments_of
+from .sums import SIDE, moments_of
 from .whole import WholePass
 
 
@@ -161,7 +161,7 @@ class WindowSlab(RemadeSets):
 
     def moments(self, rows: Rows | None = None) -> Moments:
         """Return what the statistics of all or some rows are computed from."""
-        asset, benchmark = self.sums(rows)
+        asset, benchmark = self.sums(rows, out=np.empty((SIDE, self.n_rows)))
         return moments_of(asset, benchmark, self.basis, rows)
 
     def estimate(
@@ -172,13 +172,7 @@ class WindowSlab(RemadeSets):
         asset, benchmark = self.sums(rows)
         n_rows = asset.shape[1]
         n: Floats | float = benchmark[0]
-        if (
-            rows is None
-            and n_rows
-            and not full
-            and not isinstance(benchmark, np.ndarray)
-            and self._whole.takes(benchmark, basis)
-        ):
+        if rows is None and n_rows and not full and self._whole.takes(benchmark, basis):
             statistics, doubts = self._whole.estimate(asset, benchmark, basis)
         else:
             moments = moments_of(asset, benchmark, basis, rows)

@@ -14,7 +14,7 @@ from .grid import Rows
 from .growing import BACK, HEAD, GrowingSets
 from .moments import Floats
 from .ols import RowMoments
-from .sums import SIDE, Basis, Sets, Shared, Terms, centre_one, error_of, plus
+from .sums import Basis, Sets, Shared, Terms, centre_one, error_of, plus
 
 
 class Segment(NamedTuple):
@@ -58,8 +58,7 @@ class SlabSets(GrowingSets):
         """What a window that fills has in its closed segments."""
         self._longest = 0
         """Bars in the longest segment so far."""
-        self._sum = np.zeros((SIDE, n_rows))
-        self._walk_terms = Terms(n_rows)
+        self._walk_terms = Terms(n_rows, self._terms)
         self._n_segments = 0
         """Most segments that a window is made of."""
         self._begin(0)
@@ -111,7 +110,8 @@ class SlabSets(GrowingSets):
         rows
             Shape (k,); ``None`` = all.
         out
-            Where the asset side of all rows goes, shape (SIDE, n_rows).
+            Where the asset side of all rows goes, shape (SIDE, n_rows); by default
+            where the next step overwrites it.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class SlabSets(GrowingSets):
         is_shared = not (sets.is_own[at] or growing.is_own[BACK])
         shared = plus(sets.shared[at], growing.shared[BACK])
         if rows is None:
-            asset = np.add(front, back, out=self._sum if out is None else out)
+            asset = np.add(front, back, out=self._terms.asset if out is None else out)
             if is_shared:
                 return asset, shared
             return asset, sets.benchmark(at) + growing.benchmark(BACK)
@@ -222,11 +222,15 @@ class SlabSets(GrowingSets):
     def _step(self, suffixes: Sets, bar: int, after: int) -> None:
         # suffix of `bar` = suffix of the bar after it, plus the pair of `bar`
         slot = bar % len(self.stamps)
-        x = float(self._x[slot])
+        x = self._x.item(slot)
         if isnan(x):
             suffixes.copy(after - 1, suffixes, after)
             return
         terms = self._walk_terms
         terms.of_benchmark(x - self._pivot_x)
-        is_complete, _ = terms.of_bar(self._y[slot], self._away)
+        if self._is_complete[slot]:
+            is_complete = True
+            terms.of_complete_bar(self._y[slot], self._away)
+        else:
+            is_complete, _ = terms.of_bar(self._y[slot], self._away)
         suffixes.add(after - 1, after, terms, is_complete=is_complete)

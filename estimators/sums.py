@@ -170,23 +170,30 @@ class Terms:
     ----------
     n_rows
         Number of rows.
+    scratch
+        Terms whose ``asset`` is computed into too: only one of the two is needed at a
+        time, and what was just used is in the nearest cache.
     """
 
-    def __init__(self, n_rows: int) -> None:
-        self.asset = np.zeros((SIDE, n_rows))
+    def __init__(self, n_rows: int, scratch: "Terms | None" = None) -> None:
+        self.asset: Floats = scratch.asset if scratch else np.zeros((SIDE, n_rows))
         """y, xy and yy as deviations; 0 where the pair is missing."""
         self.shared = NOTHING
         """1, x and xx of a pair that is there."""
         self.own = np.zeros((SIDE, n_rows))
         """1, x and xx of the pairs that are there, 0 elsewhere."""
+        self.n_present = n_rows
+        """How many there are."""
         self._y_and_xy = self.asset[: XY + 1]
         self._yy = self.asset[YY]
         self._one_and_x = np.ones((2, 1))
+        self._x_and_xx = np.ones((2, 1))
 
     def of_benchmark(self, deviation: float) -> None:
         """Compute ``shared`` from the benchmark's deviation."""
         self.shared = 1.0, deviation, deviation * deviation
         self._one_and_x[1] = deviation
+        self._x_and_xx[:, 0] = self.shared[X:]
 
     def of_bar(self, returns: Floats, pivots: Floats | None) -> tuple[bool, bool]:
         """Compute ``asset``, and ``own`` where some return is missing.
@@ -205,13 +212,16 @@ class Terms:
             have underflowed.
         """
         self.of_complete_bar(returns, pivots)
-        smallest = np.minimum.reduce(self._yy, initial=np.inf)  # NaN if any is
-        is_complete = bool(smallest >= 0.0)
-        if not is_complete:
-            absent = np.isnan(returns)
-            np.copyto(self.asset, 0.0, where=absent)
-            np.multiply(column(self.shared), ~absent, out=self.own)
-        return is_complete, not smallest > _TINY_SQUARE
+        smallest = np.minimum.reduce(self._yy, initial=np.inf)
+        if smallest >= 0.0:
+            return True, not smallest > _TINY_SQUARE
+        absent = np.isnan(returns)  # and so was the smallest
+        smallest = np.fmin.reduce(self._yy)
+        np.copyto(self.asset, 0.0, where=absent)
+        self.n_present = len(absent) - int(np.count_nonzero(absent))
+        present = np.subtract(1.0, absent, out=self.own[N])
+        np.multiply(self._x_and_xx, present, out=self.own[X:])
+        return False, bool(smallest <= _TINY_SQUARE)
 
     def of_complete_bar(self, returns: Floats, pivots: Floats | None) -> None:
         """Compute ``asset`` where it is known that no return is missing."""

@@ -12,36 +12,60 @@ from beta_factory.estimators.sums import Basis, Shared, error_of, moments_of
 from beta_factory.estimators.whole import WholePass
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 MIN_OBSERVATIONS = 3
 ERROR = error_of(60)
+LEAST_R = ERROR / 0.5e-11
+"""Where half the tolerance of a t statistic is its error bound."""
 
 
 def sums_of(
     x: Floats, y: Floats, pivot_x: float, pivots: Floats | None
-) -> tuple[Floats, Shared]:
-    """Return both sides of windows of all pairs, about some pivots."""
-    dx = x - pivot_x
-    dy = y if pivots is None else y - pivots
-    asset = np.array([dy.sum(axis=0), dx @ dy, (dy * dy).sum(axis=0)])
-    return asset, (float(len(x)), float(dx.sum()), float((dx * dx).sum()))
+) -> tuple[Floats, Floats]:
+    """Return both sides of windows of all pairs about some pivots, row by row."""
+    there = ~np.isnan(y)
+    dx = np.where(there, (x - pivot_x)[:, None], 0.0)
+    dy = np.where(there, y if pivots is None else y - pivots, 0.0)
+    asset = np.array([dy.sum(axis=0), (dx * dy).sum(axis=0), (dy * dy).sum(axis=0)])
+    side = np.array([there.sum(axis=0), dx.sum(axis=0), (dx * dx).sum(axis=0)])
+    return asset, side
+
+
+def readable(
+    asset: Floats, benchmark: Floats | Shared, basis: Basis
+) -> tuple[Floats, Rows]:
+    """Return the statistics and doubts that the readable form finds."""
+    moments = moments_of(asset.copy(), benchmark, basis)
+    statistics = np.empty((STATISTICS, asset.shape[1]))
+    solve(moments, MIN_OBSERVATIONS, statistics)
+    return statistics, doubtful(
+        moments, statistics, MIN_OBSERVATIONS, basis.error, tiny=False
+    )
 
 
 def both_forms(
     x: Floats, y: Floats, pivot_x: float = 0.0, pivots: Floats | None = None
-) -> None:
-    """Compare the pass with the readable form on windows of these pairs."""
-    asset, benchmark = sums_of(x, y, pivot_x, pivots)
+) -> int:
+    """Compare the pass with the readable form; return how many rows are doubtful."""
+    asset, own = sums_of(x, y, pivot_x, pivots)
     basis = Basis(pivot_x, pivots, is_flat=False, has_tiny=False, error=ERROR)
-    n_rows = y.shape[1]
-    moments = moments_of(asset.copy(), benchmark, basis)
-    expected = np.empty((STATISTICS, n_rows))
-    solve(moments, MIN_OBSERVATIONS, expected)
-    doubts = doubtful(moments, expected, MIN_OBSERVATIONS, ERROR, tiny=False)
-    whole = WholePass(n_rows, MIN_OBSERVATIONS)
-    assert whole.takes(benchmark, basis)
-    statistics, found = whole.estimate(asset, benchmark, basis)
-    assert statistics.tobytes() == expected.tobytes()
-    assert found.tolist() == doubts.tolist()
+    whole = WholePass(y.shape[1], MIN_OBSERVATIONS)
+    n_doubtful = 0
+    sides: list[Floats | Shared] = [own]
+    if not np.isnan(y).any():
+        n, sum_x, xx = own[:, 0].tolist()
+        sides.append((n, sum_x, xx))
+    for side in sides:
+        statistics, doubts = readable(asset, side, basis)
+        n_doubtful = max(n_doubtful, len(doubts))
+        for _ in range(2):  # what the first leaves behind, the second must not find
+            assert whole.takes(side, basis)
+            given = side.copy() if isinstance(side, np.ndarray) else side
+            ours, found = whole.estimate(asset.copy(), given, basis)
+            assert ours.tobytes() == statistics.tobytes()
+            assert found.tolist() == doubts.tolist()
+            assert np.array_equal(given[0], side[0])
+    return n_doubtful
 
 
 @given(
@@ -51,17 +75,27 @@ def both_forms(
     scale=st.sampled_from([1e-8, 1e-2, 1.0, 1e4]),
     level=st.sampled_from([0.0, 0.0, 1.0, 1e5]),
     noise=st.sampled_from([0.0, 1e-9, 1e-3, 1.0, 1e6]),
+    missing=st.sampled_from([0.0, 0.1, 0.9]),
 )
 def test_any_rows_have_the_bits_and_the_doubts_of_the_readable_form(
-    *, seed: int, n: int, n_rows: int, scale: float, level: float, noise: float
+    *,
+    seed: int,
+    n: int,
+    n_rows: int,
+    scale: float,
+    level: float,
+    noise: float,
+    missing: float,
 ) -> None:
     """Lines, noise, unrelated assets, levels far from the pivot."""
     rng = np.random.default_rng(seed)
     x = scale * rng.normal(size=n)
     slopes = rng.choice([0.0, 1e-9, 1.0, -3.0], size=n_rows)
     y = level + np.outer(x, slopes) + scale * noise * rng.normal(size=(n, n_rows))
+    pivots = y.mean(axis=0)
+    y[rng.random(y.shape) < missing] = np.nan
     both_forms(x, y)
-    both_forms(x, y, 0.1 * scale, y.mean(axis=0))
+    both_forms(x, y, 0.1 * scale, pivots)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +114,24 @@ def test_rows_that_are_no_cloud_are_left_to_the_readable_form(
     y[:, 2] = row
     both_forms(x, y)
     both_forms(x, y, 0.0, np.array([0.0, 0.0, float(row.mean()), 0.0]))
+    y[3, [0, 2]] = np.nan
+    both_forms(x, y)
+
+
+@pytest.mark.parametrize("r", [1e-5, 1e-3, 1.4e-3, 1.5e-3, 1.7e-3, 2e-3, 1e-2])
+def test_rows_that_hardly_follow_are_looked_at_by_themselves(r: float) -> None:
+    """From those that doubles cannot answer to those that they can."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=300)
+    x -= x.mean()
+    y = x[:, None] + rng.normal(size=(300, 8))
+    away = rng.normal(size=300)
+    away -= away.mean() + x * (away @ x) / (x @ x)
+    y[:, 5] = away / np.linalg.norm(away) + r * x / np.linalg.norm(x)
+    gappy = y.copy()
+    gappy[7, [2, 5]] = np.nan
+    assert both_forms(x, y) == (r < LEAST_R)
+    both_forms(x, gappy)
 
 
 def test_a_benchmark_that_stands_still_leaves_everything_undefined() -> None:
