@@ -33,7 +33,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
-        self._is_complete[slot] = False
+        self._is_complete[slot] = None
         deviation = value - self._pivot_cells[row]
         self._look_for_tiny(bar, np.array([deviation]))
         x = float(self._x[slot])
@@ -48,7 +48,9 @@ class AmendableSlab(WindowSlab, AmendableGrid):
 
     def amend_column(self, bar: int, returns: Floats) -> None:
         """Set every cell of a bar for which there is a return, NaN = none."""
-        np.copyto(self._y[bar % len(self.stamps)], returns, where=~np.isnan(returns))
+        slot = bar % len(self.stamps)
+        np.copyto(self._y[slot], returns, where=~np.isnan(returns))
+        self._is_complete[slot] = None
         self._look_for_tiny(bar, returns - self._pivots)
         self._remake(np.flatnonzero(~np.isnan(returns)))
 
@@ -83,7 +85,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def forget(self, row: int) -> None:
         """Take out every return of one row."""
         self._y[:, row] = nan
-        self._is_complete = [False] * len(self._is_complete)
+        self._is_complete = [None] * len(self._is_complete)
         self._split_all()
         self._remake(np.array([row]))
 

@@ -148,10 +148,12 @@ class GrowingSets(Grid):
             return
         self._is_settled = True
         growing = self._growing
-        if self._n_added < self.n_rows:
+        is_complete = self._n_added == self.n_rows
+        self._is_complete[self.newest % len(self.stamps)] = is_complete
+        if not is_complete:
             self._split_growing()
         for lane in (BACK, HEAD):
-            if self._n_added == self.n_rows and self._were_shared[lane]:
+            if is_complete and self._were_shared[lane]:
                 growing.is_own[lane] = False
             growing.shared[lane] = plus(growing.shared[lane], self._terms.shared)
 

@@ -115,7 +115,8 @@ class WindowSlab(RemadeSets):
     def window_starts(self, rows: Rows | None = None) -> NDArray[np.int64]:
         """Return the stamp of the window's oldest bar, shape (1,)."""
         del rows
-        return np.array([self.window_start])
+        slot = self.oldest % len(self.stamps)
+        return self.stamps[slot : slot + 1].copy()
 
     def advance(self, stamp: int, benchmark_return: float) -> None:
         """Open the next bar; what the extent no longer reaches leaves the window."""
@@ -135,7 +136,7 @@ class WindowSlab(RemadeSets):
         stamps = self.stamps
         before = self.oldest
         while self.oldest < bar and has_left(
-            bar, stamp, self.oldest, int(stamps[self.oldest % len(stamps)])
+            bar, stamp, self.oldest, stamps.item(self.oldest % len(stamps))
         ):
             if self.oldest == bar - 1:  # nothing is left of the window
                 self._begin(bar)

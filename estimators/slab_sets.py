@@ -228,9 +228,11 @@ class SlabSets(GrowingSets):
             return
         terms = self._walk_terms
         terms.of_benchmark(x - self._pivot_x)
-        if self._is_complete[slot]:
-            is_complete = True
+        is_complete = self._is_complete[slot]
+        if is_complete:
             terms.of_complete_bar(self._y[slot], self._away)
-        else:
+        elif is_complete is None:
             is_complete, _ = terms.of_bar(self._y[slot], self._away)
+        else:
+            terms.of_gappy_bar(self._y[slot], self._away)
         suffixes.add(after - 1, after, terms, is_complete=is_complete)

@@ -215,13 +215,20 @@ class Terms:
         smallest = np.minimum.reduce(self._yy, initial=np.inf)
         if smallest >= 0.0:
             return True, not smallest > _TINY_SQUARE
-        absent = np.isnan(returns)  # and so was the smallest
-        smallest = np.fmin.reduce(self._yy)
+        smallest = np.fmin.reduce(self._yy)  # of those that are there
+        self._leave_out(np.isnan(returns))
+        return False, bool(smallest <= _TINY_SQUARE)
+
+    def of_gappy_bar(self, returns: Floats, pivots: Floats | None) -> None:
+        """Compute ``asset`` and ``own`` where some returns are known to be missing."""
+        self.of_complete_bar(returns, pivots)
+        self._leave_out(np.isnan(returns))
+
+    def _leave_out(self, absent: NDArray[np.bool_]) -> None:
         np.copyto(self.asset, 0.0, where=absent)
         self.n_present = len(absent) - int(np.count_nonzero(absent))
         present = np.subtract(1.0, absent, out=self.own[N])
         np.multiply(self._x_and_xx, present, out=self.own[X:])
-        return False, bool(smallest <= _TINY_SQUARE)
 
     def of_complete_bar(self, returns: Floats, pivots: Floats | None) -> None:
         """Compute ``asset`` where it is known that no return is missing."""
