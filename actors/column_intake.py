@@ -4,7 +4,7 @@ Rule: a columnar message is worth exactly its single messages. What an actor has
 for itself leaves the column and goes to it as one; the rest is staged together.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .factory import BetaFactory
 
 Mask = NDArray[np.bool_]
+_FLOAT64: Final = np.dtype("<f8")
 
 
 def take_columns(
@@ -39,8 +40,11 @@ def take_columns(
     table = tables.look_up(message.symbols)
     returns = _returns_of(message, table)
     rows = table.rows
-    # The largest is NaN where a return is missing.
-    is_complete = bool(np.maximum.reduce(np.abs(returns), initial=0.0) <= LARGEST)
+    # Both are NaN where a return is missing.
+    is_complete = bool(
+        np.minimum.reduce(returns, initial=0.0) >= -LARGEST
+        and np.maximum.reduce(returns, initial=0.0) <= LARGEST
+    )
     factory.n_columnar += len(returns)
     if not is_complete:
         factory.n_columnar -= int(np.count_nonzero(np.isnan(returns)))
@@ -84,7 +88,7 @@ def _returns_of(message: ReturnsObserved, table: SymbolTable) -> NDArray[np.floa
             f"period_returns, was {len(message.period_returns)}"
         )
         raise MalformedMessageError(msg)
-    return np.frombuffer(message.period_returns, dtype="<f8")
+    return np.frombuffer(message.period_returns, dtype=_FLOAT64)
 
 
 def _look_alone(

@@ -202,12 +202,13 @@ class Lockstep(Commits, ABC):
         if column is None:
             return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         is_whole = self._is_whole(rows)
-        is_free = np.isnan(column if is_whole else column[rows])
-        if is_there is not None:
-            is_free |= ~is_there
-        if np.count_nonzero(is_free) < len(rows):
-            return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         is_open = ts_event == self._paired_stamp
+        if not (is_open and self._is_untouched):
+            is_free = np.isnan(column if is_whole else column[rows])
+            if is_there is not None:
+                is_free |= ~is_there
+            if np.count_nonzero(is_free) < len(rows):
+                return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         ts_inits = np.array([ts_init])
         if is_open:
             self.commit()
@@ -222,6 +223,11 @@ class Lockstep(Commits, ABC):
         else:
             self._wait_together(rows, ts_event, returns)
         return []
+
+    @property
+    def _is_untouched(self) -> bool:
+        # Whether the open bar is known to have no return, staged or in the windows.
+        return self._slab.is_untouched and not (self._staged or self._staged_before)
 
     def _is_whole(self, rows: Rows) -> bool:
         # Whether these are all rows in order, as those of one table are each time.

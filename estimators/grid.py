@@ -154,6 +154,11 @@ class Grid(ABC):
         return value
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether the newest bar is known to have taken no return yet."""
+        return False
+
+    @property
     def column(self) -> Floats:
         """`cells` as an array, shape (n_rows,)."""
         column: Floats = self._y[self.newest % len(self.stamps)]

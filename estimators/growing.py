@@ -58,6 +58,11 @@ class GrowingSets(Grid):
         self._n_added = 0
         self._were_shared = [True, True]
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the newest bar is known to have taken no return yet."""
+        return not (self._is_settled or self._n_added)
+
     def fill(self, returns: Floats) -> None:
         """Add the newest bar's returns of all rows."""
         slot = self.newest % len(self.stamps)

@@ -187,13 +187,11 @@ class Terms:
         self._y_and_xy = self.asset[: XY + 1]
         self._yy = self.asset[YY]
         self._one_and_x = np.ones((2, 1))
-        self._x_and_xx = np.ones((2, 1))
 
     def of_benchmark(self, deviation: float) -> None:
         """Compute ``shared`` from the benchmark's deviation."""
         self.shared = 1.0, deviation, deviation * deviation
         self._one_and_x[1] = deviation
-        self._x_and_xx[:, 0] = self.shared[X:]
 
     def of_bar(self, returns: Floats, pivots: Floats | None) -> tuple[bool, bool]:
         """Compute ``asset``, and ``own`` where some return is missing.
@@ -228,7 +226,7 @@ class Terms:
         np.copyto(self.asset, 0.0, where=absent)
         self.n_present = len(absent) - int(np.count_nonzero(absent))
         present = np.subtract(1.0, absent, out=self.own[N])
-        np.multiply(self._x_and_xx, present, out=self.own[X:])
+        np.multiply(column(self.shared)[X:], present, out=self.own[X:])
 
     def of_complete_bar(self, returns: Floats, pivots: Floats | None) -> None:
         """Compute ``asset`` where it is known that no return is missing."""
