@@ -170,7 +170,7 @@ class Commits:
         if len(rows) < n_rows:
             column = np.full(n_rows, np.nan)
             column[rows] = slab.column[rows]
-        elif np.count_nonzero(rows == self._all_rows) == n_rows:
+        elif rows is not self._all_rows and np.array_equal(rows, self._all_rows):
             rows = self._all_rows
         slab.fill(column)
         self._emit_of_all(rows, ts_inits)

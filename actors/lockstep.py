@@ -262,14 +262,17 @@ class Lockstep(Commits, ABC):
             What was dropped, by position in ``rows``.
         """
         column = self._column_for(ts_event) if self._takes_groups else None
-        if (
-            column is None
-            or np.count_nonzero(np.isnan(column[rows])) < len(rows)
-            or _stand_twice(rows)
+        is_whole = self._is_whole(rows)
+        is_open = ts_event == self._paired_stamp
+        if column is None or not (
+            (is_whole and is_open and self._is_untouched) or _are_free(column, rows)
         ):
             return self._stage_each(rows, ts_event, returns, ts_inits.tolist())
-        if ts_event == self._paired_stamp:
-            column[rows] = returns
+        if is_open:
+            if is_whole:
+                column[:], rows = returns, self._all_rows
+            else:
+                column[rows] = returns
             self._gather_staged()
             self._staged_before.append((rows, ts_inits))
         else:
@@ -436,7 +439,10 @@ class Lockstep(Commits, ABC):
         return dropped
 
 
-def _stand_twice(rows: Rows) -> bool:
-    if np.count_nonzero(rows[1:] > rows[:-1]) == len(rows) - 1:
+def _are_free(column: NDArray[np.float64], rows: Rows) -> bool:
+    # Whether each row's cell is empty, and no row stands twice.
+    if np.count_nonzero(np.isnan(column[rows])) < len(rows):
         return False
-    return int(np.bincount(rows).max()) > 1
+    if np.count_nonzero(rows[1:] > rows[:-1]) == len(rows) - 1:
+        return True
+    return int(np.bincount(rows).max()) == 1

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .group_finder import LONGEST_NAME
 from .groups import Places, ReturnGroup, Words
@@ -54,15 +55,29 @@ class NameIndex:
         self._rows = np.append(np.array(rows, dtype=np.intp)[order], -1)
         self._is_in_order = rows == list(range(len(names))) == order.tolist()
         self._longest = max((len(each) for each in octets), default=0)
+        self._last: tuple[Sequence[Words], Places, Places] | None = None
+        """Names and lengths last asked for, and their rows."""
 
     def rows(self, group: ReturnGroup) -> Places | None:
         """Return the row of each message of a group, -1 where its name is no row's.
 
         ``None`` where there are names that cannot be told apart like this, which takes
-        ingenuity: they are long, and have a NUL in them.
+        ingenuity: they are long, and have a NUL in them. A feed mostly names the same
+        symbols in the same order: then it is the very array of the last time, which is
+        not to be written to.
         """
         if not self._is_unique:
             return None
+        if self._last is not None:
+            names, lengths, rows = self._last
+            if _are_equal([*names, lengths], [*group.names, group.lengths]):
+                return rows
+        rows = self._find(group)
+        rows.setflags(write=False)
+        self._last = group.names, group.lengths, rows
+        return rows
+
+    def _find(self, group: ReturnGroup) -> Places:
         keys = self._keys(group.names, group.lengths)
         at = self._sorted.searchsorted(keys)
         is_it = self._found[at] == keys
@@ -83,3 +98,12 @@ class NameIndex:
         for j, word in enumerate(words[1:], 1):
             keys += word * np.uint64((self._salt + j) * _SPREAD % 2**64)
         return keys
+
+
+def _are_equal(
+    columns: Sequence[NDArray[np.generic]], others: Sequence[NDArray[np.generic]]
+) -> bool:
+    return len(columns) == len(others) and all(
+        len(column) == len(other) and np.count_nonzero(column == other) == len(column)
+        for column, other in zip(columns, others, strict=True)
+    )

@@ -204,6 +204,26 @@ def test_names_find_their_rows(names: set[str], seed: int) -> None:
     assert rows.tolist() == [row_of.get(name, -1) for name in asked]
 
 
+@given(
+    st.lists(
+        st.lists(st.sampled_from(NAMES[:8]), min_size=2, max_size=5),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_what_was_asked_before_changes_no_answer(questions: list[list[str]]) -> None:
+    """Groups of the same names, of others, and of some of them, one after another."""
+    index = NameIndex(NAMES[1:6])
+    row_of = {name: row for row, name in enumerate(NAMES[1:6])}
+    for asked in questions:
+        stream = b"".join(frame(encode(asset(name, 1, 0.5))) for name in asked)
+        for group in (*find_groups(stream), *find_groups(stream)):
+            rows = index.rows(group)
+            assert rows is not None
+            expected = [row_of.get(m.symbol, -1) for m in group.messages()]  # type: ignore[union-attr]
+            assert rows.tolist() == expected
+
+
 def test_names_that_cannot_be_told_apart_are_looked_up_one_by_one() -> None:
     # The sum of each one's words and length is the other's, whatever they count.
     names = ("AAAAAAABA", "AAAAAAAAA\0")
