@@ -15,7 +15,6 @@ from beta_factory.runtime.encoded import EncodedUpdates
 from beta_factory.runtime.frame_buffers import FrameBuffers
 from beta_factory.runtime.framing import FrameReader, frame
 from beta_factory.runtime.groups import ReturnGroup, decode_pieces
-from beta_factory.runtime.memory import keep_freed_memory
 from beta_factory.runtime.system import System
 
 from .harness import check
@@ -36,7 +35,6 @@ class Pipeline:
         missing: float = 0.0,
         is_filled: bool = True,
     ) -> None:
-        keep_freed_memory()  # as a sidecar does
         self.symbols = names(n_symbols)
         self.market = Market(self.symbols, window, missing)
         self.factory = BetaFactory(

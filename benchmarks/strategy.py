@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from beta_factory import keep_freed_memory
 from beta_factory.messages import (
     BetasUpdated,
     BetaUpdated,
@@ -101,6 +102,7 @@ def _arrivals(
 def main() -> None:
     """Subscribe to everything and say ``ready``."""
     path, encoding, n_symbols, *started = sys.argv[1:]
+    keep_freed_memory()  # as docs/performance.md tells strategies
     with Wire(path, "strategy", Role.SUBSCRIBER) as wire:
         wire.subscribe("beta.>", Encoding(encoding))
         sys.stdout.write("ready\n")

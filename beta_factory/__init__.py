@@ -38,6 +38,7 @@ from .messages import (
 if TYPE_CHECKING:
     from .runtime.board import Board, BoardColumns
     from .runtime.client import BetaClient, ClientTls, connect
+    from .runtime.memory import keep_freed_memory
 
     __version__: str
 
@@ -71,6 +72,7 @@ __all__ = [
     "beta_topic",
     "compute_market_beta",
     "connect",
+    "keep_freed_memory",
 ]
 
 _ON_DEMAND: Final = {
@@ -79,8 +81,9 @@ _ON_DEMAND: Final = {
     "BoardColumns": ".runtime.board",
     "ClientTls": ".runtime.client",
     "connect": ".runtime.client",
+    "keep_freed_memory": ".runtime.memory",
 }
-"""Where the names are that need sockets or shared memory.
+"""Where the names are that need sockets, shared memory or the C library.
 
 Those modules take a tenth of a second to import, which a batch, a replay and a factory
 without a loop need not wait for.

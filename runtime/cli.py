@@ -286,8 +286,10 @@ def subscribe(
     ] = None,
 ) -> None:
     """Print updates until the sidecar ends or Ctrl-C."""
+    from .memory import keep_freed_memory  # noqa: PLC0415
     from .watch import watch  # noqa: PLC0415
 
+    keep_freed_memory()
     _log_to_stderr("INFO")
     with errors():
         summary = watch(
