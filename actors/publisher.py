@@ -12,7 +12,7 @@ from ..messages import BetaUpdated, Reason, Status, beta_topic
 from .columns import BetaColumns, Rows
 from .rows import BetaRows
 
-MAX_UNSTORED_ROUNDS: Final = 4
+MAX_UNSTORED_ROUNDS: Final = 8
 """How often every row may have been published since updates were last stored."""
 
 MAX_UNSTORED: Final = 64
@@ -144,8 +144,11 @@ class BetaPublisher:
         if not self._unstored:
             return
         newer: NDArray[np.bool_] | None = None
+        n_older = len(self.symbols)  # rows that have nothing newer
         for updates in reversed(self._unstored):
             self._count(updates)
+            if not n_older:
+                continue
             if newer is None:
                 newer = np.zeros(len(self.symbols), dtype=np.bool_)
                 self._store_some(updates, None)
@@ -156,6 +159,7 @@ class BetaPublisher:
                     newer[update.row] = True
             else:
                 newer[updates.rows] = True
+            n_older = len(newer) - int(np.count_nonzero(newer))
         self._unstored.clear()
         self._n_unstored = 0
         self._n_updates += self._n_whole

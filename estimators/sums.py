@@ -214,16 +214,24 @@ class Terms:
         if smallest >= 0.0:
             return True, not smallest > _TINY_SQUARE
         smallest = np.fmin.reduce(self._yy)  # of those that are there
-        self._leave_out(np.isnan(returns))
+        absent = np.isnan(returns)
+        np.copyto(self.asset, 0.0, where=absent)
+        self._note_absent(absent)
         return False, bool(smallest <= _TINY_SQUARE)
 
     def of_gappy_bar(self, returns: Floats, pivots: Floats | None) -> None:
         """Compute ``asset`` and ``own`` where some returns are known to be missing."""
-        self.of_complete_bar(returns, pivots)
-        self._leave_out(np.isnan(returns))
+        absent = np.isnan(returns)
+        y = self._yy
+        if pivots is None:
+            np.copyto(y, returns)
+        else:
+            np.subtract(returns, pivots, out=y)
+        np.copyto(y, 0.0, where=absent)
+        self.of_complete_bar(y, None)
+        self._note_absent(absent)
 
-    def _leave_out(self, absent: NDArray[np.bool_]) -> None:
-        np.copyto(self.asset, 0.0, where=absent)
+    def _note_absent(self, absent: NDArray[np.bool_]) -> None:
         self.n_present = len(absent) - int(np.count_nonzero(absent))
         present = np.subtract(1.0, absent, out=self.own[N])
         np.multiply(column(self.shared)[X:], present, out=self.own[X:])
