@@ -51,8 +51,8 @@ def two_difference(a: Floats, b: Floats) -> Double2:
     return two_sum(a, -b)
 
 
-def _quick_two_sum(a: Floats, b: Floats) -> Double2:
-    # exact where |a| >= |b|, or a == 0
+def quick_two_sum(a: Floats, b: Floats) -> Double2:
+    """Return ``a + b``, exactly where ``|a| >= |b|`` or ``a`` is 0."""
     total = a + b
     return Double2(total, b - (total - a))
 
@@ -81,8 +81,8 @@ def add(a: Double2, b: Double2) -> Double2:
     """Return ``a + b``; where they cancel, with an error relative to the larger."""
     high, low = two_sum(a.high, b.high)
     tail_high, tail_low = two_sum(a.low, b.low)
-    high, low = _quick_two_sum(high, low + tail_high)
-    return _quick_two_sum(high, low + tail_low)
+    high, low = quick_two_sum(high, low + tail_high)
+    return quick_two_sum(high, low + tail_low)
 
 
 def subtract(a: Double2, b: Double2) -> Double2:
@@ -93,7 +93,7 @@ def subtract(a: Double2, b: Double2) -> Double2:
 def multiply(a: Double2, b: Double2) -> Double2:
     """Return ``a * b``."""
     product, error = two_product(a.high, b.high)
-    return _quick_two_sum(product, error + (a.high * b.low + a.low * b.high))
+    return quick_two_sum(product, error + (a.high * b.low + a.low * b.high))
 
 
 def divide(a: Double2, b: Double2) -> Double2:
@@ -103,7 +103,7 @@ def divide(a: Double2, b: Double2) -> Double2:
     second = rest.high / b.high
     rest = subtract(rest, multiply(exactly(second), b))
     third = rest.high / b.high
-    return add(_quick_two_sum(first, second), exactly(third))
+    return add(quick_two_sum(first, second), exactly(third))
 
 
 def scaled(a: Double2, factor: Floats) -> Double2:
@@ -131,7 +131,7 @@ def total(a: Double2) -> Double2:
         lost += part
         left[:] = summed
         high, low = high[..., :half, :], low[..., :half, :]
-    return _quick_two_sum(high[..., 0, :], low[..., 0, :])
+    return quick_two_sum(high[..., 0, :], low[..., 0, :])
 
 
 def rough_total(values: Floats) -> Floats:

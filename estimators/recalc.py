@@ -4,11 +4,19 @@ Rule: what `doubt` does not trust is computed anew, in double-double arithmetic.
 
 Theory of operation
 -------------------
-`recalculate` takes the deviations from a pivot next to the mean, which are exact as two
-doubles, and sums them and their products with 106 bits. The centred sums come from
-those by one subtraction that costs at most some 20 bits. Powers of two keep squares in
-range. Where that leaves less than 12 digits, a covariance of exactly 0 for instance,
-`integers` has the last word.
+Most doubtful rows are returns that hardly follow their benchmark: all is well with
+them but the relative error of a covariance next to 0. Their sums are taken by `slices`,
+which is fast for one row as for many. What comes out says whether that was enough
+(`_are_plain`).
+
+Other rows take the long way: the deviations from a pivot next to the mean, which are
+exact as two doubles, are summed with their products to 106 bits. The centred sums come
+from those by one subtraction that costs at most some 20 bits. Powers of two keep
+squares in range. Where that leaves less than 12 digits, a covariance of exactly 0 for
+instance, `integers` has the last word.
+
+Which way a row takes follows from its own pairs, so that it has the same bits beside
+any others.
 """
 
 from collections.abc import Iterator
@@ -19,6 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import double_double as dd
+from . import slices
+from .doubt import USUAL_SPREAD
 from .integers import centred_sums
 from .moments import Floats
 from .ols import (
@@ -46,6 +56,12 @@ _UNRESOLVED: Final = 2.0**-40
 _OUT_OF_REACH: Final = 2.0**38
 """So are alphas that are this much smaller than what they are the difference of."""
 _LONGEST_SHIFT: Final = 1000
+
+_FEWEST: Final = 3
+_LEAST_R_SQUARED: Final = 2.0**-48
+_MOST_R_SQUARED: Final = 0.5
+_WITHIN_REACH: Final = 2.0**8
+"""Between what rows are answered by slices."""
 
 
 def recalculate(x: Floats, y: Floats, min_observations: int) -> Floats:
@@ -107,6 +123,87 @@ class _Frame(NamedTuple):
 
 
 def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
+    result, is_done = by_slices(x, y, min_observations)
+    rest = np.flatnonzero(~is_done)
+    if len(rest):
+        result[:, rest] = by_deviations(x[:, rest], y[:, rest], min_observations)
+    return result
+
+
+def by_slices(
+    x: Floats, y: Floats, min_observations: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return statistics by `slices`, and for which rows that was enough.
+
+    Parameters
+    ----------
+    x, y, min_observations
+        As for `recalculate`; ``x`` has shape (W, k).
+
+    Returns
+    -------
+    statistics, is_done
+        Shapes (ALL_STATISTICS, k) and (k,).
+    """
+    n_bars, n_rows = y.shape
+    result = np.empty((ALL_STATISTICS, n_rows))
+    is_done = np.zeros(n_rows, dtype=np.bool_)
+    pairs = np.empty((n_rows, 2, n_bars))
+    pairs[:, 0], pairs[:, 1] = x.T, y.T
+    n = np.full(n_rows, float(n_bars))
+    missing = np.isnan(pairs)
+    if missing.any():
+        absent = missing[:, 0] | missing[:, 1]
+        n -= np.count_nonzero(absent, axis=1)
+        np.copyto(pairs, 0.0, where=absent[:, None])
+    largest = np.maximum.reduce(np.abs(pairs), axis=2)
+    exponents = np.frexp(largest)[1].astype(np.int64)
+    fits = (np.abs(exponents) <= slices.LARGEST_EXPONENT) & (largest > 0.0)
+    fewest = max(min_observations, _FEWEST)
+    rows = np.flatnonzero(fits.all(axis=1) & (n >= fewest) & (n <= slices.LONGEST))
+    if len(rows):
+        n = n[rows]
+        totals = slices.totals(pairs[rows], exponents[rows])
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            sums = _plain_sums(n, totals)
+            result[:, rows] = _solved(n, sums)
+            is_done[rows] = _are_plain(n, totals.high, sums)
+    return result, is_done
+
+
+def _plain_sums(n: Floats, totals: dd.Double2) -> "_Sums":
+    # Of values that lie about 0 and are hardly in line, so that only the covariance
+    # needs more than doubles.
+    high, low = totals
+    x, y, xx, xy, yy = high
+    factors = np.stack((n, x)), np.stack((xy, y))
+    product, error = dd.two_product(*factors)
+    error[0] += n * low[3]
+    error[1] += x * low[1] + low[0] * y
+    centred, rest = dd.two_difference(product[0], product[1])
+    cxy = centred + (rest + (error[0] - error[1]))
+    cxx, cyy = n * xx - x * x, n * yy - y * y
+    mean_x = x / n
+    alpha = y / n - cxy / cxx * mean_x
+    unscaled = np.zeros(len(n), dtype=np.int64)
+    determinant = cxx * cyy - cxy * cxy
+    return _Sums(cxx, cxy, cyy, determinant, mean_x, alpha, unscaled, unscaled)
+
+
+def _are_plain(n: Floats, totals: Floats, sums: "_Sums") -> NDArray[np.bool_]:
+    # Whether they do, and alpha is no small difference of larger numbers.
+    r_squared = sums.cxy / sums.cxx * (sums.cxy / sums.cyy)
+    is_plain = (r_squared >= _LEAST_R_SQUARED) & (r_squared <= _MOST_R_SQUARED)
+    is_plain &= n * totals[2] <= USUAL_SPREAD * sums.cxx
+    is_plain &= n * totals[4] <= USUAL_SPREAD * sums.cyy
+    part = np.abs(sums.cxy / sums.cxx * sums.mean_x)
+    is_plain &= part <= _WITHIN_REACH * np.maximum(np.abs(sums.alpha), 1.0)
+    result: NDArray[np.bool_] = is_plain
+    return result
+
+
+def by_deviations(x: Floats, y: Floats, min_observations: int) -> Floats:
+    """Return the statistics of any rows, the long way; see `by_slices`."""
     pairs = np.stack((x, y))  # shape: (2, W, k)
     complete: NDArray[np.bool_] = ~(np.isnan(x) | np.isnan(y))
     n = np.add.reduce(complete, axis=0, dtype=np.float64)
