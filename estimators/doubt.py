@@ -155,16 +155,40 @@ def doubtful_among(
     *,
     tiny: bool = True,
 ) -> Rows:
-    """Return which of some rows `doubtful` would, all of which have statistics."""
+    """Return which of some rows `doubtful` would return, where all have statistics."""
     shape = moments.cyy.shape
-    numbers = [_taken(statistics[i], shape, rows) for i in range(R_SQUARED + 1)]
-    some = Moments(*(_taken(part, shape, rows) for part in moments))
+    numbers = [statistics[i].reshape(-1)[rows] for i in range(R_SQUARED + 1)]
+    some = Moments(*(_taken(part, shape, rows) for part in moments))  # type: ignore[arg-type]
     g = _taken(error, shape, rows)
     return rows[_are_doubtful(some, numbers, g, tiny=tiny)]
 
 
-def _taken(part: Floats | float, shape: tuple[int, ...], rows: Rows) -> Floats:
-    # Of one value per row, those of some; where one holds for all, as often.
+def hardly_following(
+    rows: Rows, moments: Moments, r_squared: Floats, error: float
+) -> Rows:
+    """Return which of some rows `doubtful` would for their t statistic alone.
+
+    Parameters
+    ----------
+    rows
+        Such as have passed the coarse step in all else.
+    moments, error
+        As for `doubtful`; one window per row.
+    r_squared
+        Of all rows.
+    """
+    yy, cyy = moments.yy[rows], moments.cyy[rows]
+    cxx, xx = moments.cxx, moments.xx
+    if isinstance(cxx, np.ndarray) and isinstance(xx, np.ndarray):
+        cxx, xx = cxx[rows], xx[rows]
+    square = error * error * (xx / cxx) * (yy / cyy)
+    return rows[~(square <= _HALF_RESIDUAL**2 * r_squared[rows])]
+
+
+def _taken(part: Floats | float, shape: tuple[int, ...], rows: Rows) -> Floats | float:
+    # Of one value per row, those of some.
+    if not isinstance(part, np.ndarray):
+        return np.float64(part)  # which can be divided by, be it 0
     taken: Floats = np.broadcast_to(part, shape).reshape(-1)[rows]
     return taken
 
@@ -233,7 +257,11 @@ def _is_usual(moments: Moments, r_squared: Floats, limits: Limits) -> bool:
 
 
 def _are_doubtful(
-    moments: Moments, statistics: Sequence[Floats], g: Floats, *, tiny: bool
+    moments: Moments,
+    statistics: Sequence[Floats],
+    g: Floats | float,
+    *,
+    tiny: bool,
 ) -> NDArray[np.bool_]:
     n, mean_x, mean_y, cxx, _, cyy, xx, yy = moments
     mean_x, mean_y = np.abs(mean_x), np.abs(mean_y)

@@ -40,7 +40,7 @@ from .doubt import (
     Rows,
     coarse_limits,
     doubtful,
-    doubtful_among,
+    hardly_following,
     is_small,
 )
 from .moments import Floats
@@ -167,7 +167,7 @@ class WholePass:
         if least_r_squared >= least:
             return out, _NO_ROWS
         rows = np.flatnonzero(r_squared < least)
-        return out, doubtful_among(rows, moments, out, basis.error, tiny=False)
+        return out, hardly_following(rows, moments, r_squared, basis.error)
 
     def _side(self, benchmark: Floats | Shared, pivot_x: float) -> tuple[Side, ...]:
         # mean_x, cxx, its root, and the degrees of freedom.
