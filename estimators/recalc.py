@@ -86,10 +86,10 @@ def recalculate(x: Floats, y: Floats, min_observations: int) -> Floats:
     out = np.full((ALL_STATISTICS, n_rows), nan)
     if not n_bars:
         return out
-    x = np.broadcast_to(x if x.ndim > 1 else x[:, None], y.shape)
     everyone: Rows = np.arange(n_rows, dtype=np.intp)
     for rows in batches(everyone, n_bars):
-        out[:, rows] = _recalculated(x[:, rows], y[:, rows], min_observations)
+        those = x if x.ndim == 1 else x[:, rows]
+        out[:, rows] = _recalculated(those, y[:, rows], min_observations)
     return out
 
 
@@ -126,7 +126,9 @@ def _recalculated(x: Floats, y: Floats, min_observations: int) -> Floats:
     result, is_done = by_slices(x, y, min_observations)
     rest = np.flatnonzero(~is_done)
     if len(rest):
-        result[:, rest] = by_deviations(x[:, rest], y[:, rest], min_observations)
+        x = x[:, None] if x.ndim == 1 else x[:, rest]
+        x = np.broadcast_to(x, (len(x), len(rest)))
+        result[:, rest] = by_deviations(x, y[:, rest], min_observations)
     return result
 
 
@@ -138,7 +140,7 @@ def by_slices(
     Parameters
     ----------
     x, y, min_observations
-        As for `recalculate`; ``x`` has shape (W, k).
+        As for `recalculate`.
 
     Returns
     -------
@@ -148,26 +150,23 @@ def by_slices(
     n_bars, n_rows = y.shape
     result = np.empty((ALL_STATISTICS, n_rows))
     is_done = np.zeros(n_rows, dtype=np.bool_)
-    pairs = np.empty((n_rows, 2, n_bars))
-    pairs[:, 0], pairs[:, 1] = x.T, y.T
+    x, y = np.ascontiguousarray(np.atleast_2d(x.T)), np.ascontiguousarray(y.T)
     n = np.full(n_rows, float(n_bars))
-    missing = np.isnan(pairs)
-    if missing.any():
-        absent = missing[:, 0] | missing[:, 1]
+    absent = np.isnan(x) | np.isnan(y)
+    if np.count_nonzero(absent):
         n -= np.count_nonzero(absent, axis=1)
-        np.copyto(pairs, 0.0, where=absent[:, None])
-    largest = np.maximum.reduce(np.abs(pairs), axis=2)
-    exponents = np.frexp(largest)[1].astype(np.int64)
-    fits = (np.abs(exponents) <= slices.LARGEST_EXPONENT) & (largest > 0.0)
-    fewest = max(min_observations, _FEWEST)
-    rows = np.flatnonzero(fits.all(axis=1) & (n >= fewest) & (n <= slices.LONGEST))
-    if len(rows):
-        n = n[rows]
-        totals = slices.totals(pairs[rows], exponents[rows])
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            sums = _plain_sums(n, totals)
-            result[:, rows] = _solved(n, sums)
-            is_done[rows] = _are_plain(n, totals.high, sums)
+        x, y = np.where(absent, 0.0, x), np.where(absent, 0.0, y)
+    exponents = [slices.exponents(values) for values in (x, y)]
+    fits = (n >= max(min_observations, _FEWEST)) & (n <= slices.LONGEST)
+    for each in exponents:
+        fits &= np.abs(each) <= slices.LARGEST_EXPONENT
+    if not np.count_nonzero(fits):
+        return result, is_done
+    totals = slices.totals(x, y, *exponents)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        sums = _plain_sums(n, totals)
+        result = _solved(n, sums)
+        is_done = fits & _are_plain(n, totals.high, sums)
     return result, is_done
 
 

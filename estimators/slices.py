@@ -10,9 +10,9 @@ Theory of operation
 With e the exponent of the largest value of a row, slice i of a value is the multiple of
 2**(e + 1 - 20 i) next to what the slices before have left of it. Each slice has at most
 19 bits and a sign; a product of two has 38, the sum of 4,096 of those 50, and that of
-four such sums 52. Four slices of x, four of y and a row of ones, multiplied with each
-other over the bars, are all the sums that a regression needs. What the four leave of a
-value is below 2**(e - 80).
+four such sums 52. Four slices of x and four of y, multiplied with each other over the
+bars, are the sums that a regression needs. What the four leave of a value is below
+2**(e - 80).
 
 Of the sums the *levels* are kept: products of slices i and j belong to level i + j, are
 multiples of the same power of two, and add up exactly. Levels beyond the fourth are
@@ -47,62 +47,73 @@ _TOP: Final = 1.5 * 2.0**52
 """What is added to it has its unit in the last place."""
 
 
-def totals(pairs: Floats, exponents: NDArray[np.int64]) -> dd.Double2:
+def exponents(values: Floats) -> NDArray[np.int64]:
+    """Return the exponent of the largest magnitude of each row, shape (k,).
+
+    As of `numpy.frexp`, but above `LARGEST_EXPONENT` where all values are 0.
+    """
+    largest = np.maximum.reduce(np.abs(values), axis=1)
+    result: NDArray[np.int64] = np.frexp(largest)[1].astype(np.int64)
+    result[largest == 0.0] = LARGEST_EXPONENT + 1
+    return result
+
+
+def totals(
+    x: Floats, y: Floats, x_exponents: NDArray[np.int64], y_exponents: NDArray[np.int64]
+) -> dd.Double2:
     """Return the sums of x, y, xx, xy and yy of some rows.
 
     Parameters
     ----------
-    pairs
-        x and y, shape (k, 2, n) with n up to `LONGEST`; 0 where a pair is missing.
-    exponents
-        Of the largest magnitude of each, as of `numpy.frexp`, shape (k, 2); at most
-        `LARGEST_EXPONENT` in size.
+    x
+        Shape (k, n) with n up to `LONGEST`, or (1, n) where all rows have the same; 0
+        where a pair is missing.
+    y
+        Shape (k, n).
+    x_exponents, y_exponents
+        See `exponents`. Rows for which one is beyond `LARGEST_EXPONENT` get nonsense.
 
     Returns
     -------
     Double2
         Shape (5, k).
     """
-    n_rows, _, n_pairs = pairs.shape
-    cut = np.empty((n_rows, _N_FACTORS, n_pairs))
-    cut[:, _ONE], cut[:, _ZERO] = 1.0, 0.0
-    slices = cut[:, :_ONE].reshape(n_rows, _N_SLICES, 2, n_pairs)
-    rest = pairs.copy()
-    top = np.ldexp(_TOP, exponents + 1)[:, :, None]
+    x_slices, y_slices = _cut(x, x_exponents), _cut(y, y_exponents)
+    transposed = x_slices.transpose(0, 2, 1), y_slices.transpose(0, 2, 1)
+    levels = np.empty((5, len(y), _N_SLICES))
+    levels[0] = np.add.reduce(x_slices, axis=2)
+    levels[1] = np.add.reduce(y_slices, axis=2)
+    levels[2] = _levels(np.matmul(x_slices, transposed[0]))
+    levels[3] = _levels(np.matmul(y_slices, transposed[0]))
+    levels[4] = _levels(np.matmul(y_slices, transposed[1]))
+    high, low = dd.two_sum(levels[..., 0], levels[..., 1])
+    low += levels[..., 2] + levels[..., 3]
+    return dd.quick_two_sum(high, low)
+
+
+def _cut(values: Floats, exponents: NDArray[np.int64]) -> Floats:
+    # The slices of each row, shape (k, slices, n).
+    n_rows, n_values = values.shape
+    slices = np.empty((n_rows, _N_SLICES, n_values))
+    bounded = np.minimum(np.abs(exponents), LARGEST_EXPONENT) * np.sign(exponents)
+    top = np.ldexp(_TOP, bounded + 1)[:, None]
+    rest = values
     for at in range(_N_SLICES):
         top *= 2.0**-_BITS
         part = np.add(rest, top, out=slices[:, at])
         part -= top
-        rest -= part
-    products = np.matmul(cut, cut.transpose(0, 2, 1)).reshape(n_rows, -1)
-    levels = np.add.reduce(products[:, _MEMBERS], axis=-1).transpose(2, 1, 0)
-    first, second, third, fourth = levels
-    high, low = dd.two_sum(first, second)
-    low += third + fourth
-    return dd.quick_two_sum(high, low)
+        rest = rest - part
+    return slices
 
 
-_ONE: Final = 2 * _N_SLICES
-_ZERO: Final = _ONE + 1
-_N_FACTORS: Final = _ONE + 2
-"""Four slices of x and y in turn, a row of ones and one of zeros."""
+def _levels(products: Floats) -> Floats:
+    # Sums of slices' products by level, shape (k, levels).
+    by_level = products.reshape(len(products), -1)[:, _BY_LEVEL]
+    levels: Floats = np.add.reduceat(by_level, _FIRST_OF_LEVEL, axis=1)
+    return levels
 
 
-def _members() -> NDArray[np.intp]:
-    # Which products each level of each sum is made of, shape (5, levels, slices).
-    x = [2 * i for i in range(_N_SLICES)]
-    y = [factor + 1 for factor in x]
-    members = np.full((5, _N_SLICES, _N_SLICES), _ZERO * _N_FACTORS + _ZERO)
-    for total, (one, other) in enumerate(
-        [(None, x), (None, y), (x, x), (x, y), (y, y)]
-    ):
-        for level in range(_N_SLICES):
-            if one is None:
-                members[total, level, 0] = _ONE * _N_FACTORS + other[level]
-                continue
-            for i in range(level + 1):
-                members[total, level, i] = one[i] * _N_FACTORS + other[level - i]
-    return members
-
-
-_MEMBERS: Final = _members()
+_BY_LEVEL: Final = [
+    i * _N_SLICES + level - i for level in range(_N_SLICES) for i in range(level + 1)
+]
+_FIRST_OF_LEVEL: Final = [level * (level + 1) // 2 for level in range(_N_SLICES)]
