@@ -19,7 +19,7 @@ from beta_factory.actors import (
 )
 from beta_factory.messages import BetaUpdated, encode
 from beta_factory.runtime import sweep as sweep_files
-from beta_factory.runtime import update_files
+from beta_factory.runtime import update_batches
 from beta_factory.runtime.bars import Bars
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.observations import asset_symbols, observe
@@ -149,7 +149,7 @@ def test_each_stamp_is_told_once_in_order() -> None:
 def test_a_file_of_turns_is_that_of_their_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, batch_rows: int
 ) -> None:
-    monkeypatch.setattr(update_files, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(update_batches, "BATCH_ROWS", batch_rows)
     rng = np.random.default_rng(3)
     returns = rng.normal(size=(40, 4))
     returns[rng.random(returns.shape) < 0.3] = np.nan

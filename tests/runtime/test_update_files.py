@@ -30,7 +30,7 @@ from beta_factory import (
 from beta_factory.actors import BetaColumns, BetaRows
 from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import ConfigError, Message
-from beta_factory.runtime import update_files
+from beta_factory.runtime import update_batches
 from beta_factory.runtime.update_files import UpdateWriter, json_line
 
 SUFFIXES: Final = (".parquet", ".csv", ".jsonl")
@@ -224,8 +224,8 @@ def test_order_holds_across_turns_rows_and_batches(
     batch_rows: int,
 ) -> None:
     """Batches smaller than a turn included."""
-    monkeypatch.setattr(update_files, "GATHER_ROWS", gather_rows)
-    monkeypatch.setattr(update_files, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(update_batches, "GATHER_ROWS", gather_rows)
+    monkeypatch.setattr(update_batches, "BATCH_ROWS", batch_rows)
     turns = columns_of(published(80))
     path = tmp_path / f"betas{suffix}"
     with UpdateWriter(path) as writer:
@@ -393,7 +393,7 @@ def test_json_line_is_one_line_that_any_reader_reads(update: BetaUpdated) -> Non
 def test_error_leaves_what_was_there_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, batch_rows: int
 ) -> None:
-    monkeypatch.setattr(update_files, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(update_batches, "BATCH_ROWS", batch_rows)
     path = tmp_path / f"betas{suffix}"
     path.write_text("old")
 
@@ -457,7 +457,7 @@ def test_folder_may_have_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """Also one that polars could take for a glob or a partition."""
-    monkeypatch.setattr(update_files, "BATCH_ROWS", 3)
+    monkeypatch.setattr(update_batches, "BATCH_ROWS", 3)
     folder = tmp_path / "date=2026 [a-b]*"
     folder.mkdir()
     path = folder / f"be[t]as *={suffix}"
