@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..estimators import Opening, PerRow, State
 from ..estimators.robust import Limits, RobustLimits
 from ..messages import BenchmarkReturnObserved, ReturnObserved
-from . import lockstep
+from . import staging
 from .cohort import Cohort
 from .columns import Rows
 from .config import Factor
@@ -132,7 +132,7 @@ class GuardedCohort(Cohort):
         is_complete: bool = False,
     ) -> list[tuple[int, Refusal]]:
         """Take one bar's returns of many symbols, but for those that are absurd."""
-        if len(rows) <= lockstep.SMALL_FRAME or ts_event < self.ts_event:
+        if len(rows) <= staging.SMALL_FRAME or ts_event < self.ts_event:
             return super().stage_column(
                 rows, ts_event, returns, ts_init, is_complete=is_complete
             )

@@ -21,8 +21,8 @@ from ..estimators.sweep import Bars, Swept, keeps_pivots, sweep
 from ..messages import Reason, Status
 from .columns import Rows
 from .config import Factor, MarketBetaConfig
-from .lockstep import MAX_PENDING_BARS
 from .openings import Openings
+from .staging import MAX_PENDING_BARS
 from .status import classify
 from .tally import Drop
 from .turns import BetaTurns

@@ -11,7 +11,7 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..actors.lockstep import SMALL_FRAME
+from ..actors.staging import SMALL_FRAME
 from ..messages import (
     OBSERVATION_TYPES,
     Message,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from beta_factory.actors import BetaColumns, BetaRows, Factor, MarketBetaConfig
 from beta_factory.actors.cohort import Cohort
-from beta_factory.actors.lockstep import SMALL_FRAME
 from beta_factory.actors.publisher import BetaPublisher
+from beta_factory.actors.staging import SMALL_FRAME
 from beta_factory.actors.tally import Drop, Refusal, Tally
 from beta_factory.messages import BetaUpdated, Reason, Status
 from strategies import (

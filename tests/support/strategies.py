@@ -24,7 +24,7 @@ from beta_factory.actors import (
     Factor,
     MarketBetaConfig,
     commits,
-    lockstep,
+    staging,
 )
 from beta_factory.actors.publisher import BetaPublisher
 from beta_factory.actors.tables import SymbolTables
@@ -306,13 +306,13 @@ class Paths:
     """Which of the paths through a cohort that must not matter are taken."""
 
     scalar_rows: int = WindowSlab.scalar_rows
-    small_frame: int = lockstep.SMALL_FRAME
+    small_frame: int = staging.SMALL_FRAME
     whole_pass_share: int = commits.WHOLE_PASS_SHARE
 
     @contextmanager
     def taken(self) -> Generator[None, None, None]:
         """Choose them for the time being."""
-        frames = mock.patch.object(lockstep, "SMALL_FRAME", self.small_frame)
+        frames = mock.patch.object(staging, "SMALL_FRAME", self.small_frame)
         shares = mock.patch.object(commits, "WHOLE_PASS_SHARE", self.whole_pass_share)
         with (
             frames,
