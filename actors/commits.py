@@ -36,6 +36,7 @@ class Commits:
     def __init__(self, factor: Factor, symbols: tuple[str, ...]) -> None:
         n_rows = len(symbols)
         self.factor = factor
+        self._name, self._benchmark = factor.name, factor.benchmark
         self.symbols = symbols
         self.ts_event = -1
         """Stamp of the newest bar; -1 before the first."""
@@ -44,6 +45,7 @@ class Commits:
         self.n_pairs: int = 0
         """Pairs completed so far."""
         self._slab = windows_of(factor.model, n_rows)
+        self._takes_one = self._slab.scalar_rows > 0
         self._standing = Standing(n_rows, factor.model)
         self._of_all: tuple[Status | None, Reason] = (None, Reason.NONE)
         """What rows are said to be that have no status of their own."""
@@ -71,6 +73,20 @@ class Commits:
 
     def commit(self) -> None:
         """Add the staged rows to their windows and compute their updates."""
+        staged = self._staged
+        if len(staged) == 1 and self._takes_one and not self._staged_before:
+            self._append_rows(
+                [self._commit_one(staged.pop(), self._staged_ts_init.pop())]
+            )
+        elif staged or self._staged_before:
+            self._commit_staged()
+
+    def expect_one(self) -> None:
+        """Get ready for a return that comes alone: nothing else is to be done."""
+        self._slab.expect_one()
+
+    def _commit_staged(self) -> None:
+        staged, ts_inits_of = self._staged, self._staged_ts_init
         if self._staged_before:
             self._gather_staged()
             parts, self._staged_before = self._staged_before, []
@@ -80,15 +96,11 @@ class Commits:
                 ts_inits = np.concatenate([part[1] for part in parts])
             self._commit_rows(rows, ts_inits)
             return
-        staged = self._staged
-        if not staged:
-            return
+        self._staged, self._staged_ts_init = [], []
         if len(staged) <= self._slab.scalar_rows:
-            self._commit_scalars(staged, self._staged_ts_init)
+            self._append_rows(list(map(self._commit_one, staged, ts_inits_of)))
         else:
-            self._commit_rows(np.array(staged), np.array(self._staged_ts_init))
-        self._staged = []
-        self._staged_ts_init = []
+            self._commit_rows(np.array(staged), np.array(ts_inits_of))
 
     def _gather_staged(self) -> None:
         # What was staged one by one, so that what is staged together comes after it.
@@ -175,29 +187,18 @@ class Commits:
         slab.fill(column)
         self._emit_of_all(rows, ts_inits)
 
-    def _commit_scalars(self, rows: list[int], ts_inits: list[int]) -> None:
-        slab = self._slab
-        worth_of = self._standing.paired_worth
-        window_start_of = slab.window_start_of
-        updates: list[BetaRow] = []
-        for row, ts_init in zip(rows, ts_inits, strict=True):
-            slab.add_one(row)
-            n, numbers = slab.estimate_one(row)
-            status, reason = worth_of(row, n, numbers[0], slab.newest)
-            start = window_start_of(row)
-            updates.append(
-                BetaRow(row, int(n), numbers, status, reason, 0, ts_init, start)
-            )
-        self.n_pairs += len(rows)
+    def _append_rows(self, updates: list[BetaRow]) -> None:
+        self.n_pairs += len(updates)
         self.updates.append(
-            BetaRows(
-                factor=self.factor.name,
-                benchmark=self.factor.benchmark,
-                symbols=self.symbols,
-                ts_event=self.ts_event,
-                updates=updates,
-            )
+            BetaRows(self._name, self._benchmark, self.symbols, self.ts_event, updates)
         )
+
+    def _commit_one(self, row: int, ts_init: int) -> BetaRow:
+        slab = self._slab
+        n, numbers = slab.take_one(row)
+        status, reason = self._standing.paired_worth(row, n, numbers[0], slab.newest)
+        start = slab.window_start_of(row)
+        return BetaRow(row, int(n), numbers, status, reason, 0, ts_init, start)
 
     def _emit_of_all(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
         # Some rows, of an estimate of all.

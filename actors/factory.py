@@ -118,6 +118,7 @@ class BetaFactory:
         )
         self.n_columnar = 0
         """Returns that came in columnar messages so far."""
+        self._outlets = tuple(zip(self.cohorts, self.publishers, strict=True))
         self._apart = np.zeros(len(self.symbols), dtype=np.bool_)
         self.actors: dict[str, SymbolActor] = {
             symbol: SymbolActor(
@@ -361,11 +362,17 @@ class BetaFactory:
     def commit(self) -> list[BetaColumns | BetaRows]:
         """End a turn: compute what is staged, number it, and return it."""
         published: list[BetaColumns | BetaRows] = []
-        for cohort, publisher in zip(self.cohorts, self.publishers, strict=True):
+        for cohort, publisher in self._outlets:
             cohort.commit()
-            for updates in cohort.drain():
-                publisher.publish(updates)
-                published.append(updates)
+            updates = cohort.updates
+            if updates:
+                cohort.updates = []
+                for each in updates:
+                    publisher.publish(each)
+                published += updates
+            else:
+                cohort.expect_one()
+                publisher.catch_up()
         return published
 
 

@@ -1,12 +1,12 @@
 """The last value of every topic of one factor, and the sequence of its updates."""
 
-from dataclasses import dataclass
+from collections import deque
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import PerRow, State
+from ..estimators import PerRow, State, cells_of
 from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, Reason, Status, beta_topic
 from .columns import BetaColumns, Rows
@@ -18,19 +18,8 @@ MAX_UNSTORED_ROUNDS: Final = 8
 MAX_UNSTORED: Final = 64
 """Turns since then, however few their rows."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    # The integer arrays' memory as scalars, much faster than numpy's.
-    seq: memoryview
-    n_updates: memoryview
-    n_obs: memoryview
-    ts_event: memoryview
-    window_start: memoryview
-    status: memoryview
-    reason: memoryview
-    revision: memoryview
-    ts_init: memoryview
+MAX_WAITING: Final = 64
+"""Turns of a few rows that wait to be stored; each more stores the oldest of them."""
 
 
 class BetaPublisher:
@@ -58,8 +47,12 @@ class BetaPublisher:
         self.topics = tuple(beta_topic(factor, symbol) for symbol in symbols)
         self.last_seq = 0
         """`seq` of the newest update; 0 before the first."""
-        self._unstored: list[BetaColumns | BetaRows] = []
-        """Published and not stored yet, oldest first; the first is columns."""
+        self._unstored: list[BetaColumns] = []
+        """Published and not stored yet, oldest first."""
+        self._waiting: deque[BetaRows] = deque()
+        """Published and not stored yet, oldest first."""
+        self._is_ahead = False
+        """Whether rows were stored that may be newer than some of ``_unstored``."""
         self._n_unstored = 0
         """Rows of all of them."""
         self._n_whole = 0
@@ -79,36 +72,40 @@ class BetaPublisher:
         self._reason = np.zeros(n_rows, dtype=np.uint8)
         self._revision = np.zeros(n_rows, dtype=np.int32)
         self._ts_init = np.zeros(n_rows, dtype=np.int64)
-        self._cells = _Cells(
-            seq=self._seq.data,
-            n_updates=self._n_updates.data,
-            n_obs=self._n_obs.data,
-            ts_event=self._ts_event.data,
-            window_start=self._window_start.data,
-            status=self._status.data,
-            reason=self._reason.data,
-            revision=self._revision.data,
-            ts_init=self._ts_init.data,
+        # The same as scalars, much faster than numpy's.
+        self._number_cells = [cells_of(column) for column in self._numbers]
+        self._cells = (
+            self._seq.data,
+            self._n_updates.data,
+            self._n_obs.data,
+            self._ts_event.data,
+            self._window_start.data,
+            self._status.data,
+            self._reason.data,
+            self._revision.data,
+            self._ts_init.data,
         )
 
     def publish(self, updates: BetaColumns | BetaRows) -> None:
         """Assign sequence numbers and keep the updates as their topics' last values."""
         first = self.last_seq + 1
+        if isinstance(updates, BetaRows):
+            self.last_seq += len(updates.updates)
+            updates.first_seq = first
+            self._waiting.append(updates)
+            if len(self._waiting) > MAX_WAITING:
+                self._store_rows(self._waiting.popleft())
+            return
         n_updates = len(updates)
         self.last_seq += n_updates
-        if isinstance(updates, BetaRows):
-            updates.first_seq = first
-            if not self._unstored:
-                self._count(updates)
-                self._store_rows(updates)
-                return
-        else:
-            updates.seq = np.arange(first, self.last_seq + 1)
-            if updates.is_whole:  # each row has a newer value now
-                for older in self._unstored:
-                    self._count(older)
-                self._unstored.clear()
-                self._n_unstored = 0
+        updates.seq = np.arange(first, self.last_seq + 1)
+        if updates.is_whole:  # each row has a newer value now
+            self.catch_up()
+            for older in self._unstored:
+                self._count(older)
+            self._unstored.clear()
+            self._n_unstored = 0
+            self._is_ahead = False
         self._unstored.append(updates)
         self._n_unstored += n_updates
         if (
@@ -129,53 +126,40 @@ class BetaPublisher:
         self._store()
         return self._n_updates
 
-    def _count(self, updates: BetaColumns | BetaRows) -> None:
-        if isinstance(updates, BetaRows):
-            for update in updates.updates:
-                self._cells.n_updates[update.row] += 1
-        elif updates.is_whole:
+    def _count(self, updates: BetaColumns) -> None:
+        if updates.is_whole:
             self._n_whole += 1
         else:
             self._n_updates[updates.rows] += 1
 
+    def catch_up(self) -> None:
+        """Store what few rows wait for it: whoever has nothing else to do may."""
+        while self._waiting:
+            self._store_rows(self._waiting.popleft())
+
     def _store(self) -> None:
-        # Storing waits until somebody asks, or for some turns: the newest first, then
-        # of each older one the rows that have nothing newer.
+        # Storing columns waits until somebody asks, or for some turns: the newest
+        # first, then of each older one the rows that have nothing newer.
+        self.catch_up()
         if not self._unstored:
             return
-        newer: NDArray[np.bool_] | None = None
-        n_older = len(self.symbols)  # rows that have nothing newer
+        has_newer = self._is_ahead
         for updates in reversed(self._unstored):
             self._count(updates)
-            if not n_older:
-                continue
-            if newer is None:
-                newer = np.zeros(len(self.symbols), dtype=np.bool_)
-                self._store_some(updates, None)
-            else:
-                self._store_some(updates, newer)
-            if isinstance(updates, BetaRows):
-                for update in updates.updates:
-                    newer[update.row] = True
-            else:
-                newer[updates.rows] = True
-            n_older = len(newer) - int(np.count_nonzero(newer))
+            if not has_newer:
+                where = slice(None) if updates.is_whole else updates.rows
+                self._store_columns(updates, where)
+                has_newer = True
+            elif len(updates) and updates.seq.item(-1) > int(self._seq.min()):
+                is_newest = np.zeros(len(self.symbols), dtype=np.bool_)
+                is_newest[updates.rows] = updates.seq > self._seq[updates.rows]
+                newest = updates.select(is_newest)
+                self._store_columns(newest, newest.rows)
         self._unstored.clear()
         self._n_unstored = 0
+        self._is_ahead = False
         self._n_updates += self._n_whole
         self._n_whole = 0
-
-    def _store_some(
-        self, updates: BetaColumns | BetaRows, newer: NDArray[np.bool_] | None
-    ) -> None:
-        if isinstance(updates, BetaRows):
-            self._store_rows(updates, newer)
-        elif newer is None:
-            where = slice(None) if updates.is_whole else updates.rows
-            self._store_columns(updates, where)
-        else:
-            older = updates.select(~newer)
-            self._store_columns(older, older.rows)
 
     def _store_columns(self, columns: BetaColumns, where: Rows | slice) -> None:
         self._seq[where] = columns.seq
@@ -192,24 +176,44 @@ class BetaPublisher:
         self._revision[where] = columns.revision
         self._ts_init[where] = columns.ts_init
 
-    def _store_rows(
-        self, updates: BetaRows, newer: NDArray[np.bool_] | None = None
-    ) -> None:
+    def _store_rows(self, updates: BetaRows) -> None:
         # The same, cell by cell.
-        cells = self._cells
-        for seq, update in enumerate(updates.updates, updates.first_seq):
+        (
+            seqs,
+            n_updates,
+            n_obs,
+            ts_events,
+            window_starts,
+            statuses,
+            reasons,
+            revisions,
+            ts_inits,
+        ) = self._cells
+        betas, alphas, std_errors, t_stats, r_squareds, residual_stds = (
+            self._number_cells
+        )
+        self._is_ahead = bool(self._unstored)
+        seq = updates.first_seq
+        for update in updates.updates:
             row = update.row
-            if newer is not None and newer[row]:
-                continue
-            cells.seq[row] = seq
-            self._numbers[:, row] = update.numbers
-            cells.n_obs[row] = update.n_obs
-            cells.ts_event[row] = updates.ts_event
-            cells.window_start[row] = update.window_start
-            cells.status[row] = update.status
-            cells.reason[row] = update.reason
-            cells.revision[row] = update.revision
-            cells.ts_init[row] = update.ts_init
+            seqs[row] = seq
+            n_updates[row] += 1
+            n_obs[row] = update.n_obs
+            ts_events[row] = updates.ts_event
+            window_starts[row] = update.window_start
+            statuses[row] = update.status
+            reasons[row] = update.reason
+            revisions[row] = update.revision
+            ts_inits[row] = update.ts_init
+            (
+                betas[row],
+                alphas[row],
+                std_errors[row],
+                t_stats[row],
+                r_squareds[row],
+                residual_stds[row],
+            ) = update.numbers
+            seq += 1
 
     def last_values(self, rows: Rows) -> list[BetaColumns]:
         """Return the newest update of each row that has one, by bar, oldest first.

@@ -5,11 +5,10 @@ than the numbers in it, so a quiet feed's updates never become arrays unless som
 asks for columns.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from math import isnan
 from struct import pack
 
+import msgspec
 import numpy as np
 
 from ..messages import BetasUpdated, BetaUpdated
@@ -20,8 +19,7 @@ Statistics = tuple[float, float, float, float, float, float]
 """beta, alpha, std_error, t_stat, r_squared, residual_std; NaN = undefined."""
 
 
-@dataclass(slots=True)
-class BetaRow:
+class BetaRow(msgspec.Struct, gc=False):
     """One update, before it has a name and a place in the sequence."""
 
     row: int
@@ -34,8 +32,7 @@ class BetaRow:
     window_start: int
 
 
-@dataclass(slots=True)
-class BetaRows:
+class BetaRows(msgspec.Struct):
     """Updates of a few symbols of one factor at one bar."""
 
     factor: str
@@ -55,42 +52,45 @@ class BetaRows:
         """Return one message per update, in order; made once, when published."""
         if self._messages is not None:
             return self._messages
-        messages = updates_of(list(self.as_arrays()))
+        messages = updates_of(self.as_arrays())
         if self.first_seq:
             self._messages = messages
         return messages
 
-    def as_arrays(self) -> Iterator[tuple[object, ...]]:
+    def as_arrays(self) -> list[tuple[object, ...]]:
         """Return what the messages of `as_rows` are on the wire, in order.
 
         See `BetaColumns.as_arrays`.
         """
-        factor, benchmark, symbols = self.factor, self.benchmark, self.symbols
-        ts_event = self.ts_event
-        for seq, update in enumerate(self.updates, self.first_seq):
-            numbers: tuple[float | None, ...] = update.numbers
-            # One NaN makes the sum one; infinities of both signs do too, and no harm.
-            if isnan(sum(update.numbers)):
-                numbers = tuple(
-                    [None if isnan(number) else number for number in update.numbers]
-                )
-            yield (
-                BETA_TAG,
-                factor,
-                symbols[update.row],
-                benchmark,
-                ts_event,
-                *numbers,
-                update.n_obs,
-                update.window_start,
-                update.status,
-                update.reason,
-                update.revision,
-                seq,
-                update.ts_init,
-                0,
-                None,
-            )
+        return [
+            self.array_of(update, seq)
+            for seq, update in enumerate(self.updates, self.first_seq)
+        ]
+
+    def array_of(self, update: BetaRow, seq: int) -> tuple[object, ...]:
+        """Return what the message of one of the updates is on the wire."""
+        numbers: tuple[float | None, ...] = update.numbers
+        # One NaN makes the sum one; infinities of both signs do too, and no harm.
+        total = sum(update.numbers)
+        if total != total:  # noqa: PLR0124 - NaN
+            numbers = tuple([None if isnan(x) else x for x in update.numbers])
+        return (
+            BETA_TAG,
+            self.factor,
+            self.symbols[update.row],
+            self.benchmark,
+            self.ts_event,
+            *numbers,
+            update.n_obs,
+            update.window_start,
+            update.status,
+            update.reason,
+            update.revision,
+            seq,
+            update.ts_init,
+            0,
+            None,
+        )
 
     def as_columns(self, table: int) -> BetasUpdated:
         """Return one message for all of them, as `BetaColumns.as_columns` does.

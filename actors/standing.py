@@ -23,6 +23,7 @@ Codes = NDArray[np.uint8]
 _QUIET = (Status.HALTED, Status.REMOVED)
 _NO_ROWS: Rows = np.zeros(0, dtype=np.intp)
 _EVERY_ROW: Final = slice(None)
+_FINE: Final = int(Status.OK), int(Reason.NONE)
 
 
 class Standing:
@@ -296,23 +297,31 @@ class Standing:
 
     def paired_worth(
         self, row: int, n: float, beta: float, bar: int
-    ) -> tuple[Status, Reason]:
-        """Note a fresh pair of one row; return its status: both over floats."""
+    ) -> tuple[int, int]:
+        """Note a fresh pair of one row; return its status and reason, over floats."""
         self._last_pair_cells[row] = bar
-        self._revision_cells[row] = 0
+        if self._has_revisions:
+            self._revision_cells[row] = 0
         if self._stale_ns is not None:
             self._seen_at[row] = self._now_ns
             self._is_late[row] = False
+        watch = self.watch
+        if (
+            beta == beta  # noqa: PLR0124 - no NaN: what is defined has enough pairs
+            and not self._n_overridden
+            and (watch is None or not watch.is_active)
+        ):
+            self._was_warm_cells[row] = True
+            return _FINE
         status, reason = classify_one(
             n, beta, self._min_observations, was_warm=bool(self._was_warm_cells[row])
         )
         if n >= self._min_observations:
             self._was_warm_cells[row] = True
         if self._n_overridden and self._overridden[row]:
-            status = Status(self._override_status[row])
-            reason = Reason(self._override_reason[row])
-        elif self.watch is not None and self.watch.is_active:
-            dead = self.watch.say_one(row)
+            return int(self._override_status[row]), int(self._override_reason[row])
+        if watch is not None and watch.is_active:
+            dead = watch.say_one(row)
             if dead is not Reason.NONE:
-                return Status.STALE, dead
-        return status, reason
+                return int(Status.STALE), int(dead)
+        return int(status), int(reason)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimators import LARGEST
 from ..messages import (
     AddSymbol,
     HaltSymbol,
@@ -77,16 +78,13 @@ class SymbolActor:
         if type(message) is not ReturnObserved:
             self._obey(message)
             return ()
-        unusable = refuse(message.period_return)
-        if self.status is not None:
-            unusable = _REFUSALS[self.status]
-        if unusable is not None:
-            self._tally.drop(unusable, message)
+        period_return = message.period_return
+        if self.status is not None or not -LARGEST <= period_return <= LARGEST:
+            self._refuse(message)
             return ()
-        for window in self._windows:
-            reason = window.stage(
-                window.row, message.ts_event, message.period_return, message.ts_init
-            )
+        ts_event, ts_init = message.ts_event, message.ts_init
+        for stage, _, _, row, _ in self._windows:
+            reason = stage(row, ts_event, period_return, ts_init)
             if reason is not None:
                 self._tally.drop(reason, message)
         return ()
@@ -127,6 +125,13 @@ class SymbolActor:
 
     def on_restart(self, error: BaseException) -> None:
         """Keep the window: it holds only what was accepted before the failure."""
+
+    def _refuse(self, message: ReturnObserved) -> None:
+        unusable = refuse(message.period_return)
+        if self.status is not None:
+            unusable = _REFUSALS[self.status]
+        if unusable is not None:
+            self._tally.drop(unusable, message)
 
     def _obey(self, message: Message) -> None:
         is_removed = self.status is Status.REMOVED

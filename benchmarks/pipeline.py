@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from beta_factory import BetaFactory, MarketBetaConfig, SymbolsDeclared
 from beta_factory.actors import BetaColumns, BetaRows
 from beta_factory.actors.tables import SymbolTables
-from beta_factory.messages import Encoding, Message, encode
+from beta_factory.messages import Encoding, Message, decode_payload, encode
 from beta_factory.runtime.clock import LiveClock
 from beta_factory.runtime.encoded import EncodedUpdates
 from beta_factory.runtime.frame_buffers import FrameBuffers
@@ -64,12 +64,25 @@ class Pipeline:
 
     def turn(self, data: bytes) -> None:
         """Run one turn on what one read brought."""
+        payload = self._reader.whole(data)
+        lone = None if payload is None else decode_payload(payload)
+        if (
+            lone is None
+            or len(lone) > 1
+            or not self.system.take_lone(lone[0], self._tables)
+        ):
+            self._take_all(data, lone)
+        self.system.end_turn()
+
+    def _take_all(self, data: bytes, decoded: list[Message] | None) -> None:
         messages: list[Message | ReturnGroup] = []
-        decode_pieces(self._reader.feed_groups(data), messages)
+        if decoded is None:
+            decode_pieces(self._reader.feed_groups(data), messages)
+        else:
+            messages += decoded
         taken = self.system.take_all(messages, self._tables)
         for message in messages[taken:]:  # a declared table
             self.system.take(message, self._tables)  # type: ignore[arg-type]
-        self.system.end_turn()
 
     def timed(self, data: Iterable[bytes]) -> float:
         """Return the nanoseconds that some reads take."""

@@ -28,7 +28,7 @@ from .market import WINDOW, Market, names
 from .options import Options
 from .peers import Peers
 from .pipeline import Pipeline
-from .rows_turn import idle_ticks
+from .rows_turn import idle_ticks, ticks_in_a_row
 from .strategy import STOP_TS
 from .wire import PATIENCE_S, Wire, other_server, program, sidecar
 
@@ -45,7 +45,12 @@ def idle(options: Options, _: Peers) -> Outcome:
         "single in, row out",
         lambda: idle_ticks(pipeline, N_TICKS),
     )
-    interleave(outcome, [inside], options.rounds, "us")
+    in_a_row = Contender(
+        "ours, in process, in a row",
+        "singles in, rows out",
+        lambda: ticks_in_a_row(pipeline, N_TICKS // 100),
+    )
+    interleave(outcome, [inside, in_a_row], options.rounds, "us")
     symbols = names(100)
     with sidecar(symbols) as path, other_server("echo_server") as echo_path:
         market = Market(symbols)
@@ -74,6 +79,23 @@ def idle(options: Options, _: Peers) -> Outcome:
                 options.rounds,
                 "us",
             )
+            _fill(wire, reader, market)
+
+            def ours_in_a_row() -> list[float]:
+                return _trips_in_a_row(wire, reader, market)
+
+            def bare_in_a_row() -> list[float]:
+                return [_echo(echo, market, pause_s=0.0) for _ in symbols]
+
+            interleave(
+                outcome,
+                [
+                    Contender("ours, Unix socket, in a row", frames, ours_in_a_row),
+                    Contender("uvloop echo, in a row", "the same", bare_in_a_row),
+                ],
+                options.rounds,
+                "us",
+            )
     figures = {figure.name: figure for figure in outcome.figures}
     outcome.at_most("us in process, p50", figures["ours, in process"].median, 8)
     ratio = figures["ours, Unix socket"].median / figures["uvloop echo"].median
@@ -91,15 +113,35 @@ def _trip(wire: Wire, reader: Wire, market: Market) -> float:
     wire.socket.sendall(market.benchmark())
     time.sleep(0.0005)  # an idle system is one that waits
     tick = market.single(market.symbols[0], float(market.returns[0]))
+    return _round_trip(wire, reader, tick)
+
+
+def _trips_in_a_row(wire: Wire, reader: Wire, market: Market) -> list[float]:
+    # The same of every asset of one bar, each as soon as the one before has come back.
+    market.advance()
+    wire.socket.sendall(market.benchmark())
+    return [_round_trip(wire, reader, tick) for tick in market.singles()]
+
+
+def _round_trip(wire: Wire, reader: Wire, tick: bytes) -> float:
     started = time.perf_counter_ns()
     wire.socket.sendall(tick)
-    while not any(type(message) is BetaUpdated for message in reader.messages()):
+    while BetaUpdated not in map(type, reader.messages()):
         pass
     return (time.perf_counter_ns() - started) / 1e3
 
 
-def _echo(echo: socket.socket, market: Market) -> float:
-    time.sleep(0.0005)
+def _fill(wire: Wire, reader: Wire, market: Market) -> None:
+    # Full windows of every asset, and their betas from now on.
+    for _ in range(WINDOW):
+        market.advance()
+        wire.socket.sendall(market.benchmark() + market.columns())
+        reader.until(BetaUpdated)
+    reader.subscribe("beta.market.*", Encoding.ROWS)
+
+
+def _echo(echo: socket.socket, market: Market, pause_s: float = 0.0005) -> float:
+    time.sleep(pause_s)
     tick = market.single(market.symbols[0], 0.001)
     started = time.perf_counter_ns()
     echo.sendall(tick)

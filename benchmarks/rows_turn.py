@@ -250,6 +250,18 @@ def idle_ticks(pipeline: Pipeline, n_ticks: int) -> list[float]:
     return spent
 
 
+def ticks_in_a_row(pipeline: Pipeline, n_bars: int) -> list[float]:
+    """Return us from an asset's frame to its beta encoded, right after one another."""
+    market = pipeline.market
+    spent: list[float] = []
+    for _ in range(n_bars):
+        market.advance()
+        pipeline.turn(market.benchmark())
+        spent += [pipeline.timed([tick]) / 1e3 for tick in market.singles()]
+    pipeline.check()
+    return spent
+
+
 def growth(options: Options, _: Peers) -> Outcome:
     """Row 8: cost as the universe and the window grow."""
     outcome = Outcome(8, "cost as symbols and windows grow, columns both ways")

@@ -25,6 +25,7 @@ from beta_factory.messages import (
     Subscribe,
     Subscribed,
     SymbolsDeclared,
+    decode_payload,
     decode_payloads,
     encode,
 )
@@ -92,17 +93,24 @@ class Wire:
         ConnectionError
             When the sidecar has closed.
         """
+        return self._frames.feed(self._receive())
+
+    def messages(self) -> list[Message]:
+        """Return the messages of one read."""
+        data = self._receive()
+        payload = self._frames.whole(data)
+        if payload is not None:
+            return decode_payload(payload)
+        messages: list[Message] = []
+        decode_payloads(self._frames.feed(data), messages)
+        return messages
+
+    def _receive(self) -> bytes:
         # Into memory that is there: a megabyte for each read would be mapped anew.
         n_bytes = self.socket.recv_into(self._read)
         if not n_bytes:
             raise ConnectionError("the sidecar closed the connection")
-        return self._frames.feed(bytes(self._read[:n_bytes]))
-
-    def messages(self) -> list[Message]:
-        """Return the messages of one read."""
-        messages: list[Message] = []
-        decode_payloads(self.payloads(), messages)
-        return messages
+        return bytes(self._read[:n_bytes])
 
     def drop_acknowledgements(self) -> int:
         """Read what is there without waiting; return the newest `seq` acknowledged."""

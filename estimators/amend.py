@@ -30,6 +30,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
 
     def amend(self, row: int, bar: int, value: float) -> None:
         """Set one cell of the window, empty so far or not."""
+        self._take_in()
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
@@ -48,6 +49,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
 
     def amend_column(self, bar: int, returns: Floats) -> None:
         """Set every cell of a bar for which there is a return, NaN = none."""
+        self._take_in()
         slot = bar % len(self.stamps)
         np.copyto(self._y[slot], returns, where=~np.isnan(returns))
         self._is_complete[slot] = None
@@ -56,6 +58,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
 
     def amend_benchmark(self, bar: int, value: float) -> None:
         """Set the benchmark's return of a bar of the window; not finite = missing."""
+        self._take_in()
         slot = bar % len(self.stamps)
         self._x[slot] = usable(value)
         self._look_for_tiny(bar, self._x[slot : slot + 1] - self._pivot_x)
@@ -84,6 +87,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
 
     def forget(self, row: int) -> None:
         """Take out every return of one row."""
+        self._take_in()
         self._y[:, row] = nan
         self._is_complete = [None] * len(self._is_complete)
         self._split_all()

@@ -63,6 +63,9 @@ _OF_MEAN: Final = 48.0 * U * U
 """A factor for the square of a mean, see `_Limits`."""
 USUAL_SPREAD: Final = 1.5
 """Most assets have a smaller one."""
+_QUARTER: Final = _HALF * _HALF
+_OF_TWO_MEANS: Final = 2.0 * _OF_MEAN
+_USUAL_R_SQUARED: Final = USUAL_SPREAD / _HALF_RESIDUAL**2
 _NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
 
 UNDERFLOW: Final = 1e-290
@@ -321,3 +324,32 @@ def is_doubtful(
         and 4.0 * g * max(spread_x, spread_y) <= _HALF
         and g * g * spread_x * spread_y <= _HALF_RESIDUAL**2 * statistics[R_SQUARED]
     )
+
+
+def usual_limits(
+    n: float, mean_x: float, cxx: float, xx: float, error: float
+) -> tuple[float, float]:
+    """Return within which limits one row passes the coarse step of `doubtful`.
+
+    That is a row whose pivot is 0 and whose spread is at most `USUAL_SPREAD`.
+
+    Parameters
+    ----------
+    n, mean_x, cxx, xx
+        Of its benchmark, see `Moments`; ``cxx`` is positive.
+    error
+        Bound of the relative rounding error of the sums.
+
+    Returns
+    -------
+    most_yy, least_r_squared
+        NaN where no row passes.
+    """
+    spread_x = xx / cxx
+    if not (spread_x <= _HALF / 4.0 / error >= USUAL_SPREAD and cxx >= UNDERFLOW):
+        return nan, nan
+    squared = error * error * spread_x
+    of_yy = squared * (48.0 * spread_x * (1.0 + mean_x * mean_x) / cxx + 12.0 / n)
+    # the square of a mean is at most yy / n, but for rounding
+    most_yy = _QUARTER / (of_yy + _OF_TWO_MEANS / n)
+    return most_yy, squared * _USUAL_R_SQUARED

@@ -124,6 +124,20 @@ class Grid(ABC):
     ) -> tuple[float, tuple[float, float, float, float, float, float]]:
         """Return (n, statistics) of one row: `estimate` over floats."""
 
+    def take_one(
+        self, row: int
+    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+        """Add the newest bar's return of one row; return its (n, statistics)."""
+        self.add_one(row)
+        return self.estimate_one(row)
+
+    def expect_one(self) -> None:
+        """Get ready for a return of the newest bar that comes alone.
+
+        Whoever has nothing else to do may call this, as often as they like.
+        """
+        return
+
     @abstractmethod
     def window_starts(self, rows: Rows | None = None) -> NDArray[np.int64]:
         """Return the stamp of the oldest bar in each row's window.

@@ -57,14 +57,17 @@ class GrowingSets(Grid):
         self._is_settled = True
         self._n_added = 0
         self._were_shared = [True, True]
+        self._alone: list[int] = []
+        """Rows whose pair came alone and is in no set yet."""
 
     @property
     def is_untouched(self) -> bool:
         """Whether the newest bar is known to have taken no return yet."""
-        return not (self._is_settled or self._n_added)
+        return not (self._is_settled or self._n_added or self._alone)
 
     def fill(self, returns: Floats) -> None:
         """Add the newest bar's returns of all rows."""
+        self._take_in()
         slot = self.newest % len(self.stamps)
         cells = self._y[slot]
         if isnan(self._x[slot]):
@@ -149,6 +152,7 @@ class GrowingSets(Grid):
 
     def _settle(self) -> None:
         # The newest bar takes no more pairs.
+        self._take_in()
         if self._is_settled:
             return
         self._is_settled = True
@@ -161,6 +165,17 @@ class GrowingSets(Grid):
             if is_complete and self._were_shared[lane]:
                 growing.is_own[lane] = False
             growing.shared[lane] = plus(growing.shared[lane], self._terms.shared)
+
+    def _take_in(self) -> None:
+        # The pairs that came alone. The first shows that the bar's cells are in use.
+        if self._alone:
+            rows, self._alone = self._alone, []
+            self.add_one(rows.pop())
+            if len(rows) > self.scalar_rows:
+                self.add(np.array(rows))
+            else:
+                for row in rows:
+                    self.add_one(row)
 
     def _split_growing(self) -> None:
         for lane in (BACK, HEAD):

@@ -63,15 +63,15 @@ from numpy.typing import NDArray
 from .doubt import doubtful, is_doubtful
 from .extent import BarExtent, Extent
 from .grid import Rows
+from .lone import LonePairs
 from .moments import Floats
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .recalc import batches, recalculate
-from .remade import RemadeSets
 from .sums import SIDE, moments_of
 from .whole import WholePass
 
 
-class WindowSlab(RemadeSets):
+class WindowSlab(LonePairs):
     """Windows over one grid of bars, one per row.
 
     Parameters
@@ -97,16 +97,6 @@ class WindowSlab(RemadeSets):
         self._whole = WholePass(n_rows, min_observations)
         self._n_pairs = np.zeros(max(n_rows, 1))
         """Pairs of every row, while all have as many; another number, another array."""
-
-    def window_start_of(self, row: int) -> int:
-        """Return the stamp of the window's oldest bar."""
-        del row
-        return self.window_start
-
-    @property
-    def window_start(self) -> int:
-        """Stamp of the window's oldest bar."""
-        return int(self.stamps[self.oldest % len(self.stamps)])
 
     def reset(self) -> None:
         """Forget every bar: the next one begins an empty window."""
@@ -201,6 +191,13 @@ class WindowSlab(RemadeSets):
         self, row: int
     ) -> tuple[float, tuple[float, float, float, float, float, float]]:
         """Return (n, statistics) of one row: `estimate` over floats."""
+        self._take_in()
+        return self._estimate_added(row)
+
+    def _estimate_added(
+        self, row: int
+    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+        # The same of one that has not come alone.
         moments = self._window_of(row)
         statistics = solve_one(moments, self.min_observations)
         basis = self.basis

@@ -69,6 +69,7 @@ class SlabSets(GrowingSets):
         self._first = bar
         self._is_sliding = False
         self._is_settled = True
+        self._alone.clear()
         self._head_first = bar
         for lane in (BACK, HEAD):
             self._growing.clear(lane)
@@ -118,6 +119,7 @@ class SlabSets(GrowingSets):
         asset, benchmark
             Shapes (SIDE, k) and (SIDE, k), or three floats for every row.
         """
+        self._take_in()
         sets, at = self._front()
         front, back = sets.asset[at], self._growing.asset[BACK]
         growing = self._growing

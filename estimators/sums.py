@@ -99,6 +99,13 @@ class Sets:
             self._own_cells = cells_of(self._own)
         return self._own
 
+    @property
+    def own_cells(self) -> "memoryview[float]":
+        """``own`` as flat scalars."""
+        if self._own_cells is None:
+            self._own_cells = cells_of(self.own)
+        return self._own_cells
+
     def row(self, at: int, row: int) -> tuple[float, float, float]:
         """Return the asset side of one row."""
         cells, n_rows = self.cells, self.n_rows

@@ -184,7 +184,8 @@ def encode_columns(
     return memoryview(_encoder.encode(rows))[n_head:]
 
 
-_ONE_LETTER: Final = b"\xa1"
+_ONE_LETTER: Final = 0xA1
+"""The tag of a message."""
 _LAST_FIXARRAY: Final = 0x9F
 _ARRAY16 = 0xDC
 _ARRAY32 = 0xDD
@@ -238,6 +239,12 @@ def decode_payload(payload: bytes | memoryview) -> list[Message]:
         When the bytes are neither.
     """
     try:
+        if (
+            len(payload) > 1
+            and payload[1] == _ONE_LETTER
+            and payload[0] <= _LAST_FIXARRAY
+        ):
+            return [_message_decoder.decode(payload)]
         if payload and _holds_a_list(payload):
             return _list_decoder.decode(payload)
         return [_message_decoder.decode(payload)]
@@ -265,7 +272,11 @@ def decode_payloads(payloads: Iterable[bytes], messages: list[Message]) -> None:
     try:
         for payload in payloads:
             # A short array whose first element is a one-letter tag: a single message.
-            if payload[1:2] == _ONE_LETTER and payload[0] <= _LAST_FIXARRAY:
+            if (
+                len(payload) > 1
+                and payload[1] == _ONE_LETTER
+                and payload[0] <= _LAST_FIXARRAY
+            ):
                 take(decode_message(payload))
             else:
                 messages.extend(decode_payload(payload))

@@ -98,8 +98,10 @@ class ClientConnection(asyncio.Protocol):
         self.last_received_s = now_s = self._clock()
         receive = self._receive if self.welcomed.done() else self._welcome
         try:
-            for payload in self._reader.feed(data):
-                for message in decode_payload(payload):
+            payload = self._reader.whole(data)
+            payloads = self._reader.feed(data) if payload is None else (payload,)
+            for each in payloads:
+                for message in decode_payload(each):
                     receive(message, now_s)
             self._reader.check()
         except (BetaFactoryError, ConnectionError) as error:

@@ -7,6 +7,7 @@ same form share their bytes, and rows are shared by whoever takes them.
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from ..actors import BetaColumns, BetaRows
@@ -18,8 +19,10 @@ from .selection import Mask, Selection
 MANY_ROWS: Final = 256
 """From so many on, a frame is encoded into a buffer that is used again."""
 
+_ROWS: Final = Encoding.ROWS
 
-class EncodedUpdates:
+
+class EncodedUpdates(msgspec.Struct):
     """One turn's updates of one factor and their encodings, each made at most once.
 
     Parameters
@@ -32,20 +35,13 @@ class EncodedUpdates:
         Where frames of many rows are encoded.
     """
 
-    __slots__ = ("_buffers", "_columns", "_frames", "_payloads", "_updates", "table")
-
-    def __init__(
-        self,
-        updates: BetaColumns | BetaRows,
-        table: int,
-        buffers: FrameBuffers | None = None,
-    ) -> None:
-        self.table = table
-        self._buffers = buffers
-        self._updates = updates
-        self._columns: BetaColumns | None = None
-        self._payloads: list[bytes] | None = None
-        self._frames: dict[tuple[Encoding, bytes], bytes] = {}  # b"" = all rows
+    updates: BetaColumns | BetaRows
+    table: int
+    buffers: FrameBuffers | None = None
+    _columns: BetaColumns | None = None
+    _payloads: list[bytes] | None = None
+    _row: bytes | None = None
+    _frames: dict[tuple[Encoding, bytes], bytes] | None = None
 
     def encoded(self, encoding: Encoding, selection: Selection | None) -> bytes:
         """Return the frames for a subscriber.
@@ -57,7 +53,18 @@ class EncodedUpdates:
         selection
             The symbols it takes; ``None`` = all of them.
         """
-        key = encoding, b"" if selection is None else selection.key
+        updates = self.updates
+        if encoding is _ROWS and type(updates) is BetaRows:
+            rows = updates.updates
+            if len(rows) == 1 and (selection is None or selection.cells[rows[0].row]):
+                if self._row is None:
+                    self._row = frame(
+                        encode(updates.array_of(rows[0], updates.first_seq))
+                    )
+                return self._row
+        key = encoding, b"" if selection is None else selection.key  # b"" = all rows
+        if self._frames is None:
+            self._frames = {}
         data = self._frames.get(key)
         if data is None:
             data = self._frames[key] = self._encode(encoding, selection)
@@ -68,14 +75,14 @@ class EncodedUpdates:
             wanted = self._wanted(selection.mask)
             if not wanted:
                 return b""
-            if len(wanted) < len(self._updates):
+            if len(wanted) < len(self.updates):
                 return self._encode_part(encoding, selection.mask, wanted)
             return self.encoded(encoding, None)
-        if encoding is Encoding.ROWS:
+        if encoding is _ROWS:
             return frames(self._row_payloads())
-        message = self._updates.as_columns(self.table)
-        if self._buffers is not None and len(self._updates) >= MANY_ROWS:
-            return self._buffers.frame(message)
+        message = self.updates.as_columns(self.table)
+        if self.buffers is not None and len(self.updates) >= MANY_ROWS:
+            return self.buffers.frame(message)
         return frame(encode(message))
 
     def _encode_part(
@@ -88,7 +95,7 @@ class EncodedUpdates:
         return frame(encode(columns.as_columns(self.table)))
 
     def _wanted(self, mask: Mask) -> Sequence[int]:
-        updates = self._updates
+        updates = self.updates
         if isinstance(updates, BetaRows):
             return [i for i, u in enumerate(updates.updates) if mask[u.row]]
         taken = mask[updates.rows]
@@ -99,7 +106,7 @@ class EncodedUpdates:
 
     def _as_columns(self) -> BetaColumns:
         if self._columns is None:
-            updates = self._updates
+            updates = self.updates
             self._columns = (
                 updates.to_columns() if isinstance(updates, BetaRows) else updates
             )
@@ -107,5 +114,5 @@ class EncodedUpdates:
 
     def _row_payloads(self) -> list[bytes]:
         if self._payloads is None:
-            self._payloads = list(map(encode, self._updates.as_arrays()))
+            self._payloads = list(map(encode, self.updates.as_arrays()))
         return self._payloads

@@ -62,11 +62,10 @@ class FrameReader:
         """Bytes of an unfinished frame."""
         return self._n_held
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes of the stream and return the payloads they complete.
+    def whole(self, data: bytes) -> bytes | None:
+        """Return the payload of a read that is one frame and no more, if it is one.
 
-        A header that announces more than ``max_frame_bytes`` ends the stream: `check`
-        says so, and what is fed after it is not kept.
+        So it mostly is of a quiet peer. What is not has to be given to `feed`.
         """
         n_payload = len(data) - HEADER_BYTES
         if (
@@ -74,7 +73,18 @@ class FrameReader:
             and 0 <= n_payload <= self.max_frame_bytes
             and _unpack_length(data)[0] == n_payload
         ):
-            return [data[HEADER_BYTES:]]  # as of a quiet peer: one frame, and whole
+            return data[HEADER_BYTES:]
+        return None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes of the stream and return the payloads they complete.
+
+        A header that announces more than ``max_frame_bytes`` ends the stream: `check`
+        says so, and what is fed after it is not kept.
+        """
+        payload = self.whole(data)
+        if payload is not None:
+            return [payload]
         payloads: list[bytes] = []
         stream = self._joined(data)
         at = self._cut(stream, 0, len(stream), payloads)

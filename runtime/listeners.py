@@ -22,7 +22,8 @@ class Listeners:
     def __init__(self) -> None:
         self.n_failures = 0
         """Calls that raised so far, over all callbacks."""
-        self._callbacks: dict[int, Callable[[Updates], None]] = {}
+        self.callbacks: dict[int, Callable[[Updates], None]] = {}
+        """By number."""
         self._failing: set[int] = set()
         self._last = 0
 
@@ -33,18 +34,18 @@ class Listeners:
         """
         self._last += 1
         number = self._last
-        self._callbacks[number] = callback
+        self.callbacks[number] = callback
 
         def remove() -> None:
-            self._callbacks.pop(number, None)
+            self.callbacks.pop(number, None)
             self._failing.discard(number)
 
         return remove
 
     def tell(self, updates: Updates) -> None:
         """Hand a turn's updates to each callback."""
-        for number, callback in tuple(self._callbacks.items()):
-            if number not in self._callbacks:
+        for number, callback in tuple(self.callbacks.items()):
+            if number not in self.callbacks:
                 continue  # taken back by one before it
             try:
                 callback(updates)

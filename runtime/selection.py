@@ -25,11 +25,13 @@ class Selection:
     """Which ones, shape (n_symbols,)."""
     key: bytes
     """The same as bytes, to find what was made for another one of the same rows."""
+    cells: memoryview
+    """The same as scalars."""
 
     @classmethod
     def of(cls, mask: Mask) -> Self | None:
         """Return the rows of a mask; ``None`` = all of them."""
-        return None if mask.all() else cls(mask, mask.tobytes())
+        return None if mask.all() else cls(mask, mask.tobytes(), mask.data)
 
 
 def select(pattern: str, publisher: BetaPublisher) -> Mask:

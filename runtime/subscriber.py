@@ -70,7 +70,8 @@ class Subscriber:
         self._publishers = publishers
         self._high_water_bytes = high_water_bytes
         self._max_subscriptions = max_subscriptions
-        self._parts: list[bytes] = []
+        self.queued: list[bytes] = []
+        """Frames for this turn's write."""
         self._subscriptions: dict[int, Subscribe] = {}
         self._masks: dict[Encoding, list[Mask]] = {}
         self._wanted: list[tuple[Encoding, list[Selection | None]]] = []
@@ -104,7 +105,7 @@ class Subscriber:
 
     def send(self, message: Message) -> None:
         """Queue one message for this turn's write."""
-        self._parts.append(frame(encode(message)))
+        self.queued.append(frame(encode(message)))
 
     def subscribe(self, request: Subscribe) -> None:
         """Answer with `Subscribed` and the snapshot; deltas follow from now on.
@@ -143,7 +144,7 @@ class Subscriber:
         )
         for table, columns in snapshot:
             encoded = EncodedUpdates(columns, table)
-            self._parts.append(encoded.encoded(request.encoding, None))
+            self.queued.append(encoded.encoded(request.encoding, None))
         self._subscriptions[request.subscription] = request
         if is_new:
             self._add(request.encoding, masks)
@@ -163,16 +164,16 @@ class Subscriber:
             for encoded in turn:
                 part = encoded.encoded(encoding, selections[encoded.table])
                 if part:
-                    self._parts.append(part)
+                    self.queued.append(part)
 
     def flush(self) -> None:
         """Write what this turn queued, in one write."""
-        if self._parts:
-            parts, self._parts = self._parts, []
-            if len(parts) == 1:
-                self._transport.write(parts[0])
-            else:
-                self._transport.writelines(parts)  # not joined: they may be long
+        parts = self.queued
+        if len(parts) == 1:
+            self._transport.write(parts.pop())
+        elif parts:
+            self.queued = []
+            self._transport.writelines(parts)  # not joined: they may be long
 
     def pause(self) -> None:
         """Note that the outbox passed its high-water mark.
@@ -210,7 +211,7 @@ class Subscriber:
                     self.n_conflated += int(folded.sum())
                     publisher.n_conflated[rows] += folded
                     encoded = EncodedUpdates(columns, table)
-                    self._parts.append(encoded.encoded(encoding, None))
+                    self.queued.append(encoded.encoded(encoding, None))
         self.flush()
 
     def close(self) -> None:

@@ -60,6 +60,7 @@ RUNS_BEHAVIOR: Final = frozenset(
 """In what these call, an actor's code may be interrupted."""
 
 _GROUPS_IN_A_LIST: Final = "groups of messages come in a list"
+_LIVE: Final = CellState.LIVE
 _OPENING = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
 _ALONE: Final = tuple({*OBSERVATION_TYPES} - {ReturnsObserved})
 """Messages that are one observation; a columnar one is worth its single messages."""
@@ -138,6 +139,7 @@ class System:
         self._clock = clock
         self._tally = factory.tally
         self.dispatcher = Dispatcher(turn_budget, self._tally)
+        self._ready = self.dispatcher.ready
         self.supervisor = Supervisor(
             restart_policy or RestartPolicy(),
             clock,
@@ -228,6 +230,31 @@ class System:
             logger.error("system.overdue actors=%d: ended without on_stop", n_silent)
         self._masked[:] = True
 
+    def take_lone(self, message: Taken, tables: SymbolTables) -> bool:
+        """Take a single return that came alone; return whether it was taken.
+
+        It is if its actor takes it on the spot. Any other message, and one that has to
+        wait, is for `take_all`.
+
+        Parameters
+        ----------
+        message
+            What one source sent.
+        tables
+            The tables of that source.
+        """
+        if type(message) is not ReturnObserved or self._ready:
+            return False
+        cell = self._cell_of_symbol.get(message.symbol)
+        if cell is None or cell.state is not _LIVE:
+            return False
+        tally = self._tally
+        sources = tally.sources
+        source = tally.source = sources.number(tables.source)
+        cell.invoke(message)
+        sources.received[source] += 1
+        return True
+
     def take_all(
         self,
         messages: Sequence[Taken],
@@ -267,8 +294,8 @@ class System:
         source = tally.source = tally.sources.number(tables.source)
         n_counted, taken = 0, len(messages)
         cell_of = self._cell_of_symbol.get
-        ready = self.dispatcher.ready
-        live = CellState.LIVE
+        ready = self._ready
+        live = _LIVE
         for position in range(first, len(messages)):
             message = messages[position]
             if type(message) is ReturnObserved:
@@ -406,7 +433,7 @@ class System:
 
     def end_turn(self) -> None:
         """Handle what is queued, commit, and hand on what was computed."""
-        if self.dispatcher.n_ready and self.dispatcher.run():
+        if self._ready and self.dispatcher.run():
             self._end_turn_soon()
         self._commit()
         if self._waiting_for_room:
@@ -418,7 +445,8 @@ class System:
         updates = self.factory.commit()
         if updates:
             self._on_updates(updates)
-            self.listeners.tell(updates)
+            if self.listeners.callbacks:
+                self.listeners.tell(updates)
         if self._on_turn is not None:
             self._on_turn(updates)
 

@@ -309,7 +309,7 @@ async def test_a_fault_of_our_own_closes_the_connection_that_met_it(
             return take_all(messages, *args)  # type: ignore[arg-type]
 
         running.system.take_all = failing  # type: ignore[method-assign, assignment]
-        await unlucky.send(asset("BAC", 666, 0.1))
+        await unlucky.send_bytes(2 * framed(asset("BAC", 666, 0.1)))
         assert await unlucky.rest() == [
             Rejected(
                 reason=RejectReason.UNEXPECTED, detail="internal error, see the log"

@@ -46,7 +46,11 @@ from benchmarks.pipeline import (  # noqa: E402
     singles,
     without_arithmetic,
 )
-from benchmarks.rows_turn import TaskPipeline, idle_ticks  # noqa: E402
+from benchmarks.rows_turn import (  # noqa: E402
+    TaskPipeline,
+    idle_ticks,
+    ticks_in_a_row,
+)
 from benchmarks.tasks import SlidingRegression  # noqa: E402
 
 
@@ -142,6 +146,11 @@ def test_what_is_timed_is_right(
     before = pipeline.n_bytes
     assert len(drive(pipeline, 3)) == 3
     assert pipeline.n_bytes > before
+
+
+def test_ticks_in_a_row_are_right_and_all_there() -> None:
+    pipeline = Pipeline(30, window=70)
+    assert len(ticks_in_a_row(pipeline, 3)) == 3 * 30
 
 
 def test_without_arithmetic_the_answers_are_wrong_and_as_many() -> None:
