@@ -86,7 +86,8 @@ class GrowingSets(Grid):
                 if growing.is_own[lane]:
                     side = growing.own[lane]
                     side += column(term)
-                shared[lane] = plus(shared[lane], term)
+                if not self._is_settled:  # else what rows share has the bar already
+                    shared[lane] = plus(shared[lane], term)
             self._is_settled = True
         else:
             if self._n_added:

@@ -160,3 +160,26 @@ def test_a_bar_before_the_window_is_not_inserted() -> None:
     assert slab.insert(5, 0.1) is None
     assert slab.bar_of(5) is None
     assert slab.n_bars_after(5) == 3
+
+
+@pytest.mark.parametrize("late", ["cell", "column", "benchmark"])
+def test_a_bar_counts_once_where_the_past_changed_before_its_pairs(late: str) -> None:
+    """The side that rows share, which tells when a pivot has become odd."""
+    rng = np.random.default_rng(11)
+    x, y = rng.normal(size=40), rng.normal(size=(40, N_ROWS))
+    slab = AmendableSlab(N_ROWS, 12, 3)
+    for bar in range(len(x)):
+        slab.advance(bar, float(x[bar]))
+        if bar == 30 and late == "cell":
+            slab.amend(1, 29, 0.25)
+        elif bar == 30 and late == "column":
+            slab.amend_column(28, np.full(N_ROWS, 0.5))
+        elif bar == 30:
+            slab.amend_benchmark(28, 0.125)
+        slab.fill(y[bar])
+        n_shared = slab.sums(np.array([0]))[1][0]
+        growing = slab._growing  # pyright: ignore[reportPrivateUsage]
+        front, at = slab._front()  # pyright: ignore[reportPrivateUsage]
+        n_bars = min(bar + 1, 12)
+        assert front.shared[at][0] + growing.shared[0][0] == n_bars
+        assert n_shared == n_bars
