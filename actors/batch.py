@@ -270,16 +270,54 @@ def _over_openings(
     assets = np.column_stack(columns) if columns else np.empty((n_bars, 0))
     assets = np.where(np.abs(assets) <= LARGEST, assets, np.nan)
     opened, assets, dead = _taken(config, benchmark, assets, stamps, session_opens)
-    estimates = over_series(windows_of(config, assets.shape[1]), assets, opened)
+    if config.window == "bars" and config.decay is None and any(opened):
+        found = _over_grid(config, opened, assets)
+    else:
+        windows = windows_of(config, assets.shape[1])
+        found = each_of(over_series(windows, assets, opened))
     present = [bool(row) and isfinite(row[-1].benchmark_return) for row in opened]
     paired = ~np.isnan(assets) & np.array(present, dtype=np.bool_)[:, None]
     bars = np.cumsum([len(row) for row in opened])
-    undefined = np.isnan(estimates.beta)
-    for i, series in enumerate(each_of(estimates)):
-        status = statuses_of(series.n_obs, undefined[:, i], config.min_observations)
+    for i, series in enumerate(found):
+        undefined = np.isnan(series.statistics[0])
+        status = statuses_of(series.n_obs, undefined, config.min_observations)
         _mark_silence(config, status, paired[:, i], bars, stamps)
         status[dead[:, i]] = Status.STALE
         yield series, status
+
+
+def _over_grid(
+    config: MarketBetaConfig,
+    opened: Sequence[Sequence[Opening]],
+    assets: NDArray[np.float64],
+) -> list[Series]:
+    # Over all bars that are opened, of which each row sees the newest.
+    grid = [opening.benchmark_return for row in opened for opening in row]
+    n_opened = np.array([len(row) for row in opened])
+    newest = np.cumsum(n_opened) - 1
+    takes = n_opened > 0
+    columns = np.full((assets.shape[1], len(grid)), np.nan)
+    columns[:, newest[takes]] = assets[takes].T
+    found = over_bars(
+        list(columns),
+        np.array(grid),
+        lookback_length=config.n_bars,
+        min_observations=config.min_observations,
+    )
+    if (n_opened == 1).all():
+        return found
+    return [_seen(series, newest) for series in found]
+
+
+def _seen(series: Series, newest: NDArray[np.int64]) -> Series:
+    # What windows say that end with these bars; -1 = there is none yet.
+    n_obs, n_eff = series.n_obs[newest], series.n_eff[newest]
+    statistics = [values[newest] for values in series.statistics]
+    nothing = newest < 0
+    n_obs[nothing] = n_eff[nothing] = 0
+    for values in statistics:
+        values[nothing] = np.nan
+    return Series(statistics, n_obs, n_eff)
 
 
 def _mark_silence(

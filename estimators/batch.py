@@ -1,8 +1,8 @@
 """Rolling regressions over whole series: the numbers of the live windows.
 
-Rule: a batch has the bits of the live path. Where every row of the series is a bar, and
-the windows are of bars, a `Panel` computes them for whole columns; whatever else there
-is runs the very windows that the live path runs.
+Rule: a batch has the bits of the live path. Windows of bars over series that are theirs
+alone are computed for whole columns, by a `Panel`; whatever else there is runs the very
+windows that the live path runs.
 """
 
 from collections.abc import Iterable, Sequence
