@@ -80,7 +80,7 @@ def side_of(sums: Floats, is_flat: NDArray[np.bool_], n_few: int = 0) -> Side | 
     with np.errstate(divide="ignore", invalid="ignore"):
         root_x = np.sqrt(cxx)
         leverage = mean_x / root_x
-        of_alpha = np.sqrt(1.0 / n + leverage**2)
+        of_alpha = np.sqrt(1.0 / n + leverage * leverage)
     worst = [_least(each[n_few:]) for each in (n, -np.abs(mean_x), cxx, -xx)]
     if not worst[2] > 0.0:
         return None
