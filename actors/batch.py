@@ -1,25 +1,37 @@
 """Market betas of whole series at once: the live windows over aligned arrays."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..estimators import LARGEST, Estimates, Opening, over_series
+from ..estimators import (
+    FIELDS,
+    LARGEST,
+    Opening,
+    Series,
+    each_of,
+    over_bars,
+    over_series,
+)
 from ..messages import InvalidReturnsError, Status
+from .batch_status import Statuses, mark_silence, statuses_of
 from .config import MarketBetaConfig
 from .guarded_series import GuardedSeries, guarded
 from .openings import Openings
-from .status import classify
 from .windows import windows_of
 
 
 @dataclass(frozen=True, slots=True)
 class BetaSeries:
-    """One asset's rolling betas; every array has shape (n_bars,), NaN = undefined."""
+    """One asset's rolling betas; every array has shape (n_bars,), NaN = undefined.
+
+    All assets have the same ``timestamps``. Of assets that lack no bar ``n_obs``,
+    ``n_eff`` and ``status`` may be the same, too, and then cannot be written to.
+    """
 
     timestamps: NDArray[np.int64]
     """As given, or the bar's index."""
@@ -95,40 +107,24 @@ def compute_market_beta(
         _series(symbol, returns, n_bars)
         for symbol, returns in asset_returns_by_symbol.items()
     ]
-    assets = np.column_stack(columns) if columns else np.empty((n_bars, 0))
     if timestamps is None and _goes_by_stamps(config):
         raise InvalidReturnsError(
             "timestamps",
             "are needed by this window, bar_interval, calendar or stale_after",
         )
-    assets = np.where(np.abs(assets) <= LARGEST, assets, np.nan)
-    opened, assets, dead = _taken(
-        config, benchmark, assets, stamps, _stamps_of_opens(session_opens)
-    )
-    windows = windows_of(config, assets.shape[1])
-    estimates = over_series(windows, assets, opened)
-    present = [bool(row) and isfinite(row[-1].benchmark_return) for row in opened]
-    paired = ~np.isnan(assets) & np.array(present, dtype=np.bool_)[:, None]
-    bars = np.cumsum([len(row) for row in opened])
-    status = _statuses(estimates, paired, bars, stamps, config)
-    status[dead] = Status.STALE
-    return {
-        symbol: BetaSeries(
-            timestamps=stamps,
-            beta=estimates.beta[:, i],
-            alpha=estimates.alpha[:, i],
-            std_error=estimates.std_error[:, i],
-            alpha_std_error=estimates.alpha_std_error[:, i],
-            t_stat=estimates.t_stat[:, i],
-            r_squared=estimates.r_squared[:, i],
-            residual_std=estimates.residual_std[:, i],
-            correlation=estimates.correlation[:, i],
-            n_obs=estimates.n_obs[:, i],
-            n_eff=estimates.n_eff[:, i],
-            status=status[:, i],
+    opens = _stamps_of_opens(session_opens)
+    if _takes_rows_as_bars(config):
+        found = _over_bars(config, benchmark, columns, stamps)
+    else:
+        found = _over_openings(config, benchmark, columns, stamps, opens)
+    series: dict[str, BetaSeries] = {}
+    for symbol, (estimates, status) in zip(asset_returns_by_symbol, found, strict=True):
+        statistics = dict(zip(FIELDS, estimates.statistics, strict=True))
+        n_obs, n_eff = estimates.n_obs, estimates.n_eff
+        series[symbol] = BetaSeries(
+            timestamps=stamps, n_obs=n_obs, n_eff=n_eff, status=status, **statistics
         )
-        for i, symbol in enumerate(asset_returns_by_symbol)
-    }
+    return series
 
 
 def _series(
@@ -219,34 +215,120 @@ def _stamps_of_opens(session_opens: ArrayLike) -> list[int]:
     return stamps
 
 
-def _statuses(
-    estimates: Estimates,
+def _takes_rows_as_bars(config: MarketBetaConfig) -> bool:
+    # Whether each row opens its bar and no other, of windows that count bars.
+    return (
+        config.window == "bars"
+        and config.decay is None
+        and config.interval_ns is None
+        and not config.is_guarded
+    )
+
+
+def _over_bars(
+    config: MarketBetaConfig,
+    benchmark: NDArray[np.float64],
+    columns: Sequence[NDArray[np.float64]],
+    stamps: NDArray[np.int64],
+) -> Iterator[tuple[Series, Statuses]]:
+    found = over_bars(
+        columns,
+        benchmark,
+        lookback_length=config.n_bars,
+        min_observations=config.min_observations,
+    )
+    is_there = np.abs(benchmark) <= LARGEST
+    bars = np.arange(1, len(benchmark) + 1)
+    # Assets with one `n_obs` lack no bar; mostly they have one status, too.
+    known: tuple[NDArray[np.int64], NDArray[np.bool_], Statuses] | None = None
+    for column, series in zip(columns, found, strict=True):
+        n_obs, undefined = series.n_obs, np.isnan(series.statistics[0])
+        if (
+            known is not None
+            and n_obs is known[0]
+            and np.array_equal(undefined, known[1])
+        ):
+            yield series, known[2]
+            continue
+        status = statuses_of(n_obs, undefined, config.min_observations)
+        paired = is_there & (np.abs(column) <= LARGEST)
+        _mark_silence(config, status, paired, bars, stamps)
+        if not n_obs.flags.writeable:
+            status.flags.writeable = False
+            known = n_obs, undefined, status
+        yield series, status
+
+
+def _over_openings(
+    config: MarketBetaConfig,
+    benchmark: NDArray[np.float64],
+    columns: Sequence[NDArray[np.float64]],
+    stamps: NDArray[np.int64],
+    session_opens: list[int],
+) -> Iterator[tuple[Series, Statuses]]:
+    n_bars = len(benchmark)
+    assets = np.column_stack(columns) if columns else np.empty((n_bars, 0))
+    assets = np.where(np.abs(assets) <= LARGEST, assets, np.nan)
+    opened, assets, dead = _taken(config, benchmark, assets, stamps, session_opens)
+    if config.window == "bars" and config.decay is None and any(opened):
+        found = _over_grid(config, opened, assets)
+    else:
+        windows = windows_of(config, assets.shape[1])
+        found = each_of(over_series(windows, assets, opened))
+    present = [bool(row) and isfinite(row[-1].benchmark_return) for row in opened]
+    paired = ~np.isnan(assets) & np.array(present, dtype=np.bool_)[:, None]
+    bars = np.cumsum([len(row) for row in opened])
+    for i, series in enumerate(found):
+        undefined = np.isnan(series.statistics[0])
+        status = statuses_of(series.n_obs, undefined, config.min_observations)
+        _mark_silence(config, status, paired[:, i], bars, stamps)
+        status[dead[:, i]] = Status.STALE
+        yield series, status
+
+
+def _over_grid(
+    config: MarketBetaConfig,
+    opened: Sequence[Sequence[Opening]],
+    assets: NDArray[np.float64],
+) -> list[Series]:
+    # Over all bars that are opened, of which each row sees the newest.
+    grid = [opening.benchmark_return for row in opened for opening in row]
+    n_opened = np.array([len(row) for row in opened])
+    newest = np.cumsum(n_opened) - 1
+    takes = n_opened > 0
+    columns = np.full((assets.shape[1], len(grid)), np.nan)
+    columns[:, newest[takes]] = assets[takes].T
+    found = over_bars(
+        list(columns),
+        np.array(grid),
+        lookback_length=config.n_bars,
+        min_observations=config.min_observations,
+    )
+    if (n_opened == 1).all():
+        return found
+    return [_seen(series, newest) for series in found]
+
+
+def _seen(series: Series, newest: NDArray[np.int64]) -> Series:
+    # What windows say that end with these bars; -1 = there is none yet.
+    n_obs, n_eff = series.n_obs[newest], series.n_eff[newest]
+    statistics = [values[newest] for values in series.statistics]
+    nothing = newest < 0
+    n_obs[nothing] = n_eff[nothing] = 0
+    for values in statistics:
+        values[nothing] = np.nan
+    return Series(statistics, n_obs, n_eff)
+
+
+def _mark_silence(
+    config: MarketBetaConfig,
+    status: Statuses,
     paired: NDArray[np.bool_],
     bars: NDArray[np.int64],
     stamps: NDArray[np.int64],
-    config: MarketBetaConfig,
-) -> NDArray[np.uint8]:
-    # Row by row by the live rule, then the silence of assets without a pair.
-    fewest = config.min_observations
-    status = np.full(estimates.beta.shape, Status.OK, dtype=np.uint8)
-    undefined = np.isnan(estimates.beta)
-    rows, assets = np.nonzero(undefined)
-    warm = estimates.n_obs >= fewest
-    first_warm = np.count_nonzero(~np.logical_or.accumulate(warm, axis=0), axis=0)
-    status[undefined], _ = classify(
-        estimates.n_obs[undefined].astype(np.float64),
-        estimates.beta[undefined],
-        fewest,
-        rows >= first_warm[assets],
-        np.arange(len(rows), dtype=np.intp),
-    )
-    # Silence counts in bars of the grid, or in time.
+) -> None:
+    # In bars of the grid, or in time.
     bound = config.stale_bars or config.stale_ns
-    if bound is not None and not paired.all():
+    if bound is not None:
         clock = bars if config.stale_bars is not None else stamps
-        never = np.int64(-1)
-        last_row = np.where(paired, np.arange(len(clock))[:, None], never)
-        last_row = np.maximum.accumulate(last_row, axis=0)
-        silence = clock[:, None] - clock[last_row]
-        status[(last_row != never) & (silence >= bound)] = Status.STALE
-    return status
+        mark_silence(status, paired, clock, bound)

@@ -5,7 +5,15 @@ import.
 """
 
 from .amend import AmendableSlab
-from .batch import Estimates, over_series, rolling_ols
+from .batch import (
+    FIELDS,
+    Estimates,
+    Series,
+    each_of,
+    over_bars,
+    over_series,
+    rolling_ols,
+)
 from .ewma import EwmaWindows
 from .grid import AmendableGrid, Grid
 from .moments import LARGEST, Floats, cells_of
@@ -15,6 +23,7 @@ from .slab import WindowSlab
 from .state import PerRow, State
 
 __all__ = [
+    "FIELDS",
     "LARGEST",
     "AmendableGrid",
     "AmendableSlab",
@@ -25,9 +34,12 @@ __all__ = [
     "Opening",
     "PairWindows",
     "PerRow",
+    "Series",
     "State",
     "WindowSlab",
     "cells_of",
+    "each_of",
+    "over_bars",
     "over_series",
     "rolling_ols",
 ]

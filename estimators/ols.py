@@ -106,7 +106,7 @@ def solve(moments: Moments, min_observations: int, out: Floats) -> None:
         np.divide(beta, std_error, out=t_stat)
         if len(out) > STATISTICS:
             leverage = mean_x / root_x
-            out[ALPHA_STD_ERROR] = residual_std * np.sqrt(1.0 / n + leverage**2)
+            out[ALPHA_STD_ERROR] = residual_std * np.sqrt(1.0 / n + leverage * leverage)
             np.divide(cxy, root_x * np.sqrt(cyy), out=out[CORRELATION])
             np.clip(out[CORRELATION], -1.0, 1.0, out=out[CORRELATION])
     # 0 / 0 has a sign bit on some machines: one NaN, so that bytes can be compared

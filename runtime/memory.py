@@ -24,13 +24,19 @@ LARGEST_HEAP_BLOCK_BYTES: Final = 32 * 1024 * 1024
 """glibc's own maximum; larger blocks come from the kernel as before."""
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(kept_bytes: int = KEPT_BYTES) -> bool:
     """Tell the C library to keep what is freed; return whether it understood.
 
     The sidecar and the command line do so. A strategy that takes columnar frames of
     thousands of symbols should, too, once at its start: it then reads a bar in half
-    the time, and keeps up to `KEPT_BYTES` that it does not use. Only glibc has the two
-    settings; elsewhere nothing changes.
+    the time, and keeps some memory that it does not use. So should a program that
+    computes batch after batch, and keep as much as the results of one. Only glibc has
+    the two settings; elsewhere nothing changes.
+
+    Parameters
+    ----------
+    kept_bytes
+        How much free memory at the top of the heap is kept.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -38,7 +44,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
         return False
-    trimmed = mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+    trimmed = mallopt(_M_TRIM_THRESHOLD, kept_bytes)
     mapped = mallopt(_M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK_BYTES)
     return bool(trimmed and mapped)
 

@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beta_factory import BetaSeries, MarketBetaConfig, compute_market_beta
+from beta_factory.actors.guarded_series import guarded
+from beta_factory.actors.openings import Openings
+from beta_factory.actors.windows import windows_of
+from beta_factory.estimators import FIELDS, Floats, over_series
 from beta_factory.messages import InvalidReturnsError, Status
 from exact import assert_matches_exact, exact_rolling_panel
 from nasty import NASTY
-from strategies import Market, examples, markets
+from strategies import Market, examples, markets, seeds
 
 CONFIG = MarketBetaConfig(5, 3, stale_after=2)
 X = [0.1, -0.2, 0.3, 0.15, -0.1, 0.05, 0.2, -0.3]
@@ -91,6 +95,36 @@ def test_numbers_are_those_of_exact_arithmetic(name: str) -> None:
             )
 
     assert_matches_exact(Panel(), exact)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("max_abs_return", [None, 1.2])
+@examples(25)
+@given(seeds)
+def test_bars_that_no_row_has_and_rows_that_open_none_are_those_of_the_windows(
+    max_abs_return: float | None, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    config = MarketBetaConfig(12, 3, bar_interval="1min", max_abs_return=max_abs_return)
+    minutes = np.cumsum(rng.choice([1, 1, 1, 2, 5, 400], 60))
+    stamps = minutes.astype(np.int64) * 60 * 10**9
+    x = rng.normal(size=60)
+    y = x[:, None] + rng.normal(size=(60, 3))
+    y[rng.random(y.shape) < 0.1] = nan
+    found = compute_market_beta(dict(zip("ABC", y.T, strict=True)), x, config, stamps)
+    rows: list[tuple[int, float, Floats, list[int]]] = [
+        (stamp, x[row], y[row], []) for row, stamp in enumerate(stamps.tolist())
+    ]
+    if config.is_guarded:
+        opened, y, _ = guarded(config, Openings(config), rows, 3)
+    else:
+        openings = Openings(config)
+        opened = [openings.next(stamp, value) for stamp, value, _, _ in rows]
+    wanted = over_series(windows_of(config, 3), y, opened)
+    for row, series in enumerate(found.values()):
+        assert series.n_obs.tolist() == wanted.n_obs[:, row].tolist()
+        for name in FIELDS:
+            theirs = np.ascontiguousarray(getattr(wanted, name)[:, row])
+            assert getattr(series, name).tobytes() == theirs.tobytes(), name
 
 
 def test_a_series_runs_from_warming_over_gaps_to_stale() -> None:

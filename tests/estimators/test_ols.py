@@ -245,3 +245,17 @@ def test_an_undefined_error_of_alpha_is_the_one_plain_nan() -> None:
     n_rows = 9
     out = solved([moments([])] * n_rows, 3, ALL_STATISTICS)
     assert bits(out[ALPHA_STD_ERROR]) == bits([nan] * n_rows)
+
+
+def test_a_side_that_is_shared_has_the_bits_of_one_row_by_row() -> None:
+    # A power of one float may be that of `pow`, which does not round like a product.
+    means = np.random.default_rng(1).normal(size=20_000)
+    cyy, one = np.full_like(means, 3.0), np.ones_like(means)
+    rows = np.empty((ALL_STATISTICS, len(means)))
+    solve(Moments(90.0 * one, means, one, one, one, cyy, one, cyy), 3, rows)
+    few = np.flatnonzero([mean**2 != mean * mean for mean in means.tolist()])
+    for row in [*range(20), *few.tolist()]:
+        y, yy = one[:1], cyy[:1]
+        shared = np.empty((ALL_STATISTICS, 1))
+        solve(Moments(90.0, float(means[row]), y, 1.0, y, yy, 1.0, yy), 3, shared)
+        assert shared.tobytes() == rows[:, row].tobytes()
