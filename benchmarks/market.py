@@ -36,14 +36,21 @@ class Market:
         How many bars `betas` looks back.
     missing
         Share of the returns that is missing.
+    betas
+        The least and the largest true beta; those of the assets lie evenly between.
     """
 
     def __init__(
-        self, symbols: tuple[str, ...], window: int = WINDOW, missing: float = 0.0
+        self,
+        symbols: tuple[str, ...],
+        window: int = WINDOW,
+        missing: float = 0.0,
+        betas: tuple[float, float] = (1.2, 1.2),
     ) -> None:
         self.symbols = symbols
         self.ts_event = 0
         self._missing = missing
+        self._betas = np.linspace(*betas, len(symbols))
         self._rng = np.random.default_rng(1)
         self._x = np.full(window, np.nan)
         self._y = np.full((window, len(symbols)), np.nan)
@@ -55,7 +62,7 @@ class Market:
         x = float(self._rng.normal() * 1e-3)
         noise = self._rng.normal(size=len(self.symbols)) * 1e-3
         self._x[slot] = x
-        self._y[slot] = 1.2 * x + noise
+        self._y[slot] = self._betas * x + noise
         if self._missing:
             gone = self._rng.random(len(noise)) < self._missing
             self._y[slot, gone] = np.nan

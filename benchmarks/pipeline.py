@@ -33,10 +33,11 @@ class Pipeline:
         *,
         window: int = WINDOW,
         missing: float = 0.0,
+        betas: tuple[float, float] = (1.2, 1.2),
         is_filled: bool = True,
     ) -> None:
         self.symbols = names(n_symbols)
-        self.market = Market(self.symbols, window, missing)
+        self.market = Market(self.symbols, window, missing, betas)
         self.factory = BetaFactory(
             self.symbols,
             benchmark="SPY",

@@ -226,13 +226,17 @@ def columnar_frames(options: Options, _: Peers) -> Outcome:
     outcome = Outcome(3, "columnar frames in and out, 5,000 symbols")
     n = 5_000
     pipeline, gappy = Pipeline(n), Pipeline(n, missing=0.05)
+    diverse = Pipeline(n, betas=(-0.5, 2.0))
     contenders = [
         per_update("ours", COLUMNS_BOTH, n, lambda: columns(pipeline, N_BARS)),
         per_update("ours, 5 % missing", COLUMNS_BOTH, n,
                    lambda: columns(gappy, N_BARS)),
+        per_update("ours, betas from -0.5 to 2", COLUMNS_BOTH, n,
+                   lambda: columns(diverse, N_BARS)),
     ]  # fmt: skip
     interleave(outcome, contenders, options.rounds, "ns/update")
     outcome.at_most("ns per update", outcome.figures[0].minimum, 40)
+    outcome.notes.append("a few betas next to 0 are recalculated at every bar")
     return outcome
 
 
