@@ -365,8 +365,10 @@ class Worker:
 
 def say(value: object) -> None:
     """Print one line for whoever started this worker."""
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
+    # An interpreter told not to buffer forgets what one write leaves of a long line.
+    rest = memoryview(json.dumps(value).encode() + b"\n")
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -8,7 +8,6 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from beta_factory import BetaFactory, Board, MarketBetaConfig
 from beta_factory.actors import BetaColumns, BetaRows
@@ -18,12 +17,16 @@ from beta_factory.runtime.clock import LiveClock
 from .harness import Contender, Outcome, WrongAnswerError, interleave
 from .market import MIN_OBSERVATIONS, WINDOW, names
 from .options import Options
+from .pauses import BOUND_MS, Kind, Load, Pauses
 from .peers import Peers
 from .pipeline import Pipeline
 from .wire import program
 
 N_LOOKUPS = 20_000
 N_WRITES = 200
+MAX_PAUSE_ROUNDS = 3
+PAUSE_SECONDS = 5.0
+"""Of bars, with snapshots and without, in each round."""
 
 
 class BoardBench:
@@ -158,7 +161,7 @@ def collection(*_: object) -> Outcome:
 
 
 def memory(options: Options, _: Peers) -> Outcome:
-    """Row 12: memory per symbol, and a snapshot beside a running loop."""
+    """Row 12: memory per symbol, and snapshots beside a sidecar's running loop."""
     n = 5_000
     outcome = Outcome(12, f"memory, {n:,} symbols, window {WINDOW}, one benchmark")
     gc.collect()
@@ -172,15 +175,47 @@ def memory(options: Options, _: Peers) -> Outcome:
     pipeline.check()
     outcome.add("ours", "columns", "KiB/symbol", [held])
     outcome.at_most("KiB per symbol", held, 10)
-    snapshot: Any = getattr(pipeline.factory, "snapshot", None)
-    if snapshot is None:
-        outcome.absent("snapshot", "BetaFactory has no snapshot")
-        return outcome
+    stand_still(outcome, min(options.rounds, MAX_PAUSE_ROUNDS), Load(n, PAUSE_SECONDS))
     spent: list[float] = []
     for _round in range(options.rounds):
         started = time.perf_counter_ns()
-        snapshot()
+        pipeline.factory.snapshot()
         spent.append((time.perf_counter_ns() - started) / 1e6)
-    figure = outcome.add("snapshot", "arrays", "ms", spent)
-    outcome.at_most("ms that a snapshot stops the loop", figure.median, 5)
+    in_one_piece = "BetaFactory.snapshot(), programs with a loop of their own"
+    outcome.add(in_one_piece, "arrays", "ms", spent)
     return outcome
+
+
+def stand_still(outcome: Outcome, n_rounds: int, load: Load) -> None:
+    """Add how long a sidecar's loop stands still, and judge it.
+
+    Raises
+    ------
+    WrongAnswerError
+        When a round had no snapshot that should have had one, or the reverse.
+    """
+    # In a process of its own: the collector and the heap are as a sidecar's.
+    options = (
+        f"--rounds={n_rounds}",
+        f"--symbols={load.n_symbols}",
+        f"--seconds={load.seconds}",
+    )
+    with program("benchmarks.pauses", "measure", *options) as process:
+        if process.stdout is None or not (line := process.stdout.readline()):
+            raise RuntimeError("the sidecar whose loop is measured did not answer")
+    seen = {Kind(kind): Pauses(**told) for kind, told in json.loads(line).items()}
+    bare, beside = seen[Kind.BARE], seen[Kind.SNAPSHOTS]
+    if beside.n_rounds_with_snapshots < n_rounds or bare.n_rounds_with_snapshots:
+        raise WrongAnswerError("snapshots were not taken when they should have been")
+    for name, pauses in (("bare", bare), ("with snapshots", beside)):
+        for clock, values in pauses.by_clock.items():
+            outcome.add(f"loop {name}, {clock}", "columns in", "ms", values)
+        longest = ", ".join(
+            f"{clock} {max(values):.1f}" for clock, values in pauses.by_clock.items()
+        )
+        outcome.notes.append(f"longest pause {name}: {longest} ms")
+    outcome.at_most(
+        f"ms that the loop stands still at most, kept ({max(bare.kept):.1f} bare)",
+        max(beside.kept),
+        BOUND_MS,
+    )

@@ -62,6 +62,24 @@ def test_snapshots_are_taken_beside_a_loop_that_goes_on() -> None:
     assert out.count("snapshots  ") == 3
 
 
+@pytest.mark.soak
+def test_the_benchmark_judges_the_longest_pause_beside_snapshots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(SCRIPTS.parent), *sys.path])
+    from benchmarks.harness import Outcome  # noqa: PLC0415 - found by the path above
+    from benchmarks.pauses import Load  # noqa: PLC0415
+    from benchmarks.rows_state import stand_still  # noqa: PLC0415
+
+    outcome = Outcome(12, "a row")
+    stand_still(outcome, 1, Load(200, 2.0))
+    longest = {figure.name: max(figure.samples) for figure in outcome.figures}
+    (target,) = outcome.targets
+    assert target.measured == longest["loop with snapshots, kept"]
+    assert f"{longest['loop bare, kept']:.1f} bare" in target.text
+    assert len(longest) == 6
+
+
 def test_a_soak_leaves_memory_and_files_as_they_were() -> None:
     out = run("soak.py", "--seconds=2")
     assert "open files" in out
