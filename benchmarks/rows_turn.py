@@ -23,8 +23,11 @@ from .pipeline import Pipeline, columns, fan_out, singles, without_arithmetic
 from .tasks import TaskFactory
 
 COLUMNS_BOTH = "columns in, columns out"
+SINGLES_IN = "singles in, columns out"
 N_BARS = 20
 """Bars of a burst."""
+N_BARS_OF_SINGLES = 5
+"""The same in frames of one message, which take much longer to make than to take."""
 
 
 def per_update(
@@ -195,20 +198,18 @@ def single_frames(options: Options, peers: Peers) -> Outcome:
         return per_update(name, contender.frames, n, contender.burst)
 
     contenders = [
-        per_update("ours", "singles in, columns out", n,
+        per_update("ours", SINGLES_IN, n,
                    lambda: singles(to_columns, n_bars)),
         per_update("ours, rows", "singles in, rows out", n,
                    lambda: singles(to_rows, n_bars)),
-        per_update("ours without arithmetic", "singles in, columns out", n,
+        per_update("ours without arithmetic", SINGLES_IN, n,
                    lambda: singles(idle, n_bars, is_checked=False)),
         peer("csp push per symbol, beta"),
         peer("river, beta"),
     ]  # fmt: skip
     interleave(outcome, contenders, options.rounds, "ns/update")
     figures = {figure.name: figure for figure in outcome.figures}
-    outcome.at_most(
-        "ns per update, singles in, columns out", figures["ours"].minimum, 700
-    )
+    outcome.at_most(f"ns per update, {SINGLES_IN}", figures["ours"].minimum, 700)
     outcome.at_least(
         "against csp realtime push",
         outcome.ratio("csp push per symbol, beta", "ours"),
@@ -268,30 +269,47 @@ def ticks_in_a_row(pipeline: Pipeline, n_bars: int) -> list[float]:
 
 def growth(options: Options, _: Peers) -> Outcome:
     """Row 8: cost as the universe and the window grow."""
-    outcome = Outcome(8, "cost as symbols and windows grow, columns both ways")
-    sizes = {n: Pipeline(n) for n in (100, 1_000, 5_000, 20_000)}
-    windows = {w: Pipeline(1_000, window=w) for w in (30, 390, 2_000, 10_000)}
+    outcome = Outcome(8, "cost as symbols and windows grow")
+    sizes, windows = (100, 1_000, 5_000, 20_000), (30, 390, 2_000, 10_000)
 
-    def mean(pipeline: Pipeline) -> list[float]:
-        # Of a burst: what the window prepares bar by bar is part of the cost.
-        return [float(np.mean(columns(pipeline, N_BARS)))]
+    def contender(name: str, pipeline: Pipeline, *, is_columns: bool) -> Contender:
+        # The mean of a burst: what the window prepares bar by bar is part of the cost.
+        frames, drive, n_bars = (
+            (COLUMNS_BOTH, columns, N_BARS)
+            if is_columns
+            else (SINGLES_IN, singles, N_BARS_OF_SINGLES)
+        )
+        return per_update(
+            name,
+            frames,
+            len(pipeline.symbols),
+            lambda: [float(np.mean(drive(pipeline, n_bars)))],
+        )
 
     contenders = [
-        per_update(f"{n:,} symbols", COLUMNS_BOTH, n, lambda p=p: mean(p))  # type: ignore[misc]
-        for n, p in sizes.items()
+        contender(f"{form}, {n:,} symbols", Pipeline(n), is_columns=form == "columns")
+        for form in ("singles", "columns")
+        for n in sizes
     ] + [
-        per_update(f"window {w:,}, 1,000 symbols", COLUMNS_BOTH, 1_000,
-                   lambda p=p: mean(p))  # type: ignore[misc]
-        for w, p in windows.items()
+        contender(f"window {w:,}, 1,000 symbols", Pipeline(1_000, window=w),
+                  is_columns=True)
+        for w in windows
     ]  # fmt: skip
     interleave(outcome, contenders, options.rounds, "ns/update")
     least = [figure.minimum for figure in outcome.figures]
-    by_size, by_window = least[1 : len(sizes)], least[len(sizes) :]
+    k = len(sizes)
+    for frames, by_size in (
+        (SINGLES_IN, least[1:k]),
+        (COLUMNS_BOTH, least[k + 1 : 2 * k]),
+    ):
+        outcome.at_most(
+            f"{frames}: dearest by cheapest, 1,000 to 20,000 symbols",
+            max(by_size) / min(by_size),
+            2.0,
+        )
+    by_window = least[2 * k :]
     outcome.at_most(
-        "dearest by cheapest, 1,000 to 20,000 symbols", max(by_size) / min(by_size), 2.0
-    )
-    outcome.at_most(
-        "dearest by cheapest, windows of 30 to 10,000",
+        f"{COLUMNS_BOTH}: dearest by cheapest, windows of 30 to 10,000",
         max(by_window) / min(by_window),
         1.3,
     )
