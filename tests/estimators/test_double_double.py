@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beta_factory.estimators import double_double as dd
+from beta_factory.estimators import double_scalars
 from strategies import FloatArray, examples
 
 numbers = st.one_of(
@@ -53,6 +54,20 @@ def test_operations_have_a_hundred_bits(a: dd.Double2, b: dd.Double2) -> None:
     assert abs(value(dd.multiply(a, b)) - x * y) <= EXACT * abs(x * y)
     if y:
         assert abs(value(dd.divide(a, b)) - x / y) <= EXACT * abs(x / y)
+
+
+@pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide"])
+@examples(100)
+@given(wide, wide)
+def test_one_number_has_the_bits_of_an_array(
+    name: str, a: dd.Double2, b: dd.Double2
+) -> None:
+    if name == "divide" and not value(b):
+        return
+    x, y = ((float(each.high[0]), float(each.low[0])) for each in (a, b))
+    high, low = getattr(dd, name)(a, b)
+    one = getattr(double_scalars, name)(x, y)
+    assert np.array(one).tobytes() == high.tobytes() + low.tobytes()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1001])

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from decimal import Decimal, localcontext
 from math import inf, nan
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beta_factory.estimators import EwmaWindows, PerRow, State
+from beta_factory.estimators import EwmaWindows, PerRow, State, ewma_sums
 from beta_factory.estimators.ewma import Clock
 from beta_factory.estimators.ols import (
     ALPHA,
@@ -301,6 +302,30 @@ def with_gaps(seed: int, n_bars: int, n_rows: int) -> tuple[FloatArray, FloatArr
     return x, y
 
 
+@pytest.mark.parametrize("few_rows", [0, 2, ewma_sums.FEW_ROWS])
+@pytest.mark.parametrize("size", [1e-150, 1.0, 1e147])
+def test_few_rows_have_the_bits_of_many(few_rows: int, size: float) -> None:
+    n_rows = ewma_sums.FEW_ROWS + 1
+    x, y = with_gaps(13, 40, n_rows)
+    x, y = size * x, size * y
+    x[20:25], y[20:25, 1] = 0.1, 0.3  # sides that stand still
+    y[3, 2] = 1e3 * size
+    whole, parts = (
+        EwmaWindows(n_rows, 0.7, 2, clock="time", lateness=0) for _ in range(2)
+    )
+    for bar in range(40):
+        with mock.patch.object(ewma_sums, "FEW_ROWS", 0):
+            whole.advance(7 * bar, float(x[bar]))
+            whole.fill(y[bar])
+        with mock.patch.object(ewma_sums, "FEW_ROWS", few_rows):
+            parts.advance(7 * bar, float(x[bar]))
+            parts.column[:] = y[bar]
+            for rows in np.array_split(np.arange(n_rows), 4):
+                parts.add(rows)
+        assert said(whole) == said(parts)
+    assert not np.isnan(whole.estimate(full=True)[1][BETA]).any()
+
+
 @examples(20)
 @given(seeds, st.sampled_from(CLOCKS))
 def test_a_column_equals_its_rows_in_any_order_and_partition(
@@ -314,7 +339,8 @@ def test_a_column_equals_its_rows_in_any_order_and_partition(
     for bar in range(15):
         for windows in (whole, parts, singles):
             windows.advance(bar * 3, float(x[bar]))
-        whole.fill(y[bar])
+        with mock.patch.object(ewma_sums, "FEW_ROWS", 0):
+            whole.fill(y[bar])
         rows = rng.permutation(np.flatnonzero(~np.isnan(y[bar])))
         for chunk in np.split(rows, [len(rows) // 2]):
             parts.column[chunk] = y[bar, chunk]
