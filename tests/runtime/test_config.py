@@ -37,6 +37,7 @@ from beta_factory.runtime.config_reader import (
 )
 from beta_factory.runtime.mailbox import OverflowPolicy
 from beta_factory.runtime.reading import Reader
+from strategies import characters
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -756,9 +757,7 @@ def test_sample_shows_every_key_with_its_default() -> None:
 
 # Round trips
 
-names = st.text(
-    st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_NAME_LENGTH
-)
+names = st.text(characters, min_size=1, max_size=MAX_NAME_LENGTH)
 waits = st.floats(0, LONGEST_S, exclude_min=True)
 limits = st.integers(1, LARGEST)
 addresses = st.sampled_from(
@@ -959,7 +958,7 @@ def test_any_document_is_a_config_or_a_config_error(
         assert parse_config(describe(config)) == config
 
 
-@given(st.text())
+@given(st.text(characters))
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_config(text)

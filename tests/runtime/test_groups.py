@@ -35,7 +35,7 @@ from beta_factory.runtime.groups import (
 from beta_factory.runtime.mailbox import OverflowPolicy
 from beta_factory.runtime.name_index import NameIndex
 from beta_factory.runtime.system import System
-from strategies import asset, bench, examples, seeds
+from strategies import asset, bench, characters, examples, seeds
 from strategies import frame as columns
 from testkit import Stage, virtual_loop
 
@@ -189,7 +189,10 @@ def test_a_group_ends_before_an_odd_message(odd: str, seq: int) -> None:
     assert grouped[3]
 
 
-@given(st.sets(st.text(min_size=1, max_size=40), min_size=1, max_size=40), seeds)
+@given(
+    st.sets(st.text(characters, min_size=1, max_size=40), min_size=1, max_size=40),
+    seeds,
+)
 @examples(60)
 def test_names_find_their_rows(names: set[str], seed: int) -> None:
     rng = random.Random(seed)

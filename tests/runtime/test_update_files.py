@@ -32,6 +32,7 @@ from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import ConfigError, Message
 from beta_factory.runtime import update_batches
 from beta_factory.runtime.update_files import UpdateWriter, json_line
+from strategies import characters
 
 SUFFIXES: Final = (".parquet", ".csv", ".jsonl")
 SYMBOLS: Final = ("AAPL", "BRK.B", 'Q"U,O\nTE', "É", "2026")
@@ -363,9 +364,7 @@ numbers = st.none() | st.floats(allow_nan=False)
 @given(
     st.builds(
         an_update,
-        symbol=st.text(
-            st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64
-        ),
+        symbol=st.text(characters, min_size=1, max_size=64),
         beta=numbers,
         t_stat=numbers,
         residual_std=numbers,

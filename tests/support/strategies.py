@@ -50,6 +50,8 @@ MAX_LEAD = 3
 """Bars by which a return may come early."""
 
 seeds = st.integers(0, 2**32 - 1)
+characters = st.characters(exclude_categories=["Cs"])
+"""All that can be encoded, as in `st.text`, which takes a second to find out which."""
 
 
 def examples(count: int) -> settings:

@@ -13,7 +13,7 @@ import qmtl_double
 from beta_factory.messages import ConfigError
 from qmtl_market import BENCHMARK, weekday_market
 from qmtl_strategy import CONFIG, PERIOD
-from strategies import examples
+from strategies import characters, examples
 
 Key = qmtl_double.FeatureArtifactKey
 with qmtl_double.installed() as _bridge:
@@ -114,8 +114,8 @@ values = st.recursive(
     | st.booleans()
     | st.integers(-(2**63), 2**63)
     | st.floats(allow_nan=False)
-    | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    | st.text(characters),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(characters), inner),
     max_leaves=5,
 )
 
