@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..messages import FrameTooLargeError
-from .group_finder import FEWEST_BYTES, LONGEST_PAYLOAD, MARK, find_groups
+from .group_finder import FEWEST_BYTES, LONGEST_PAYLOAD, MARK, GroupFinder
 from .groups import Piece
 
 HEADER_BYTES: Final = 4
@@ -52,6 +52,7 @@ class FrameReader:
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         self.max_frame_bytes = max_frame_bytes
+        self._finder = GroupFinder()
         self._announced = 0
         self._parts: list[bytes] = []
         self._n_held = 0
@@ -102,7 +103,7 @@ class FrameReader:
         n_bytes = len(stream)
         at = self._cut(stream, 0, n_bytes, payloads, MARK)
         if self.max_frame_bytes >= LONGEST_PAYLOAD:
-            for group in find_groups(stream, at):
+            for group in self._finder.find(stream, at):
                 # one that does not begin with a frame is part of some other frame
                 at = self._cut(stream, at, group.start, payloads)
                 if at == group.start:

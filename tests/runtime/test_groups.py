@@ -134,6 +134,52 @@ def test_a_damaged_stream_is_the_same_messages_and_the_same_error(seed: int) -> 
     )
 
 
+@given(seeds)
+@examples(120)
+def test_reads_like_the_one_before_are_the_same_messages(seed: int) -> None:
+    """A feed's bars: as the last one was, or nearly so, and now and then damaged."""
+    rng = random.Random(seed)
+    names = [rng.choice(NAMES) for _ in range(rng.randint(2, 9))]
+    pieces: list[bytes] = []
+    for bar in range(rng.randint(2, 6)):
+        change = rng.choice(["none", "none", "order", "longer", "shorter", "other"])
+        if change == "order":
+            rng.shuffle(names)
+        elif change == "longer":
+            names.insert(rng.randrange(len(names) + 1), rng.choice(NAMES))
+        elif change == "shorter" and len(names) > 1:
+            names.pop()
+        messages: list[Message] = [asset(name, 100 + bar, 0.5 + bar) for name in names]
+        if change == "other":
+            messages.insert(rng.randrange(len(messages) + 1), bench(100 + bar, 0.1))
+        stream = bytearray(b"".join(frame(encode(each)) for each in messages))
+        if rng.random() < 0.2:
+            stream[rng.randrange(len(stream))] = rng.choice([0, 0x96, 0xA1, 0xFF])
+        if rng.random() < 0.2:
+            del stream[rng.randrange(len(stream)) :]
+        pieces.append(bytes(stream))
+    assert repr(read(pieces, as_groups=True)[:3]) == repr(
+        read(pieces, as_groups=False)[:3]
+    )
+
+
+def test_a_read_like_the_one_before_is_found_without_a_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = FrameReader()
+    bars = [
+        b"".join(frame(encode(asset(name, bar, 0.5))) for name in NAMES[:8])
+        for bar in range(1, 4)
+    ]
+    (first,) = reader.feed_groups(bars[0])
+    monkeypatch.setattr(group_finder, "_marked", None)  # it cannot be called
+    for bar in bars[1:]:
+        (again,) = reader.feed_groups(bar)
+        assert isinstance(first, ReturnGroup)
+        assert isinstance(again, ReturnGroup)
+        assert again.starts.tolist() == first.starts.tolist()
+
+
 def test_what_looks_like_a_group_inside_another_frame_is_none() -> None:
     inner = b"".join(frame(encode(asset("A", 1, 0.1))) for _ in range(4))
     outer = encode(columns(1, ("A",), [0.1]))
