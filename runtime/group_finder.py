@@ -176,14 +176,27 @@ class _Layout:
         self.size = at + 1 + self.ts_init[1] - first
         self.head = _HEAD + np.uint64((_NAME_AT - 4 + self.size) << 32)
         """The first eight octets of a frame with a name of no length."""
+        self._markers = [octets[first + place] for place, _ in self.fields]
+
+    def is_that_of(self, octets: bytes, start: int) -> bool:
+        """Return whether the frame at another place has this layout, if it is one."""
+        first = start + _NAME_AT + (octets[start + 7] & LONGEST_NAME)
+        stamp, seq, ts_init = self._markers
+        return (
+            octets[first] == stamp
+            and octets[first + self.seq[0]] == seq
+            and octets[first + self.ts_init[0]] == ts_init
+        )
 
 
 def _layout_of(octets: bytes, starts: Places) -> _Layout:
     # That of most places, by three of them.
-    first, layout, last = [
-        _Layout(octets, int(starts[at])) for at in (0, len(starts) // 2, -1)
-    ]
-    return first if first.fields == last.fields else layout
+    first, other, last = [int(starts[at]) for at in (0, len(starts) // 2, -1)]
+    layout = _Layout(octets, first)
+    if layout.is_that_of(octets, last):
+        return layout
+    another = _Layout(octets, last)
+    return layout if layout.fields == another.fields else _Layout(octets, other)
 
 
 class GroupFinder:

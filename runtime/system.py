@@ -177,6 +177,10 @@ class System:
         self._names = NameIndex(factory.symbols)
         self._n_grouped = np.zeros(len(factory.symbols), dtype=np.int64)
         """Messages of each symbol's actor that were taken in a group."""
+        self._last_rows: Rows | None = None
+        """Rows of a group that was taken whole, as the index knows them,"""
+        self._last_counts = self._n_grouped
+        """and how many of its messages were each row's."""
         self._has_guests = any(
             type(actor) is not SymbolActor for actor in factory.actors.values()
         )
@@ -338,6 +342,11 @@ class System:
         rows = self._names.rows(group)
         if rows is None:
             return False
+        if rows is self._last_rows and not np.count_nonzero(self._masked):
+            # The same names as last time, all of them known and live.
+            self.factory.take_group(group, rows, None)
+            self._n_grouped += self._last_counts
+            return True
         taken = rows >= 0
         masked = self._masked if np.count_nonzero(self._masked) else None
         if masked is not None:
@@ -347,9 +356,13 @@ class System:
             taken ^= is_mailed
         for held in self.factory.take_group(group, rows, masked):
             self._deliver(self.factory.actors[held.symbol], held)
+        whole = rows
         if np.count_nonzero(taken) < len(rows):
             rows = rows[taken]
-        self._n_grouped += np.bincount(rows, minlength=len(self._n_grouped))
+        counts = np.bincount(rows, minlength=len(self._n_grouped))
+        self._n_grouped += counts
+        if rows is whole:
+            self._last_rows, self._last_counts = rows, counts
         return True
 
     def _has_room(self, rows: Rows) -> bool:
