@@ -4,11 +4,12 @@ import gc
 
 from hypothesis import settings
 
-# A busy machine is slow, not wrong; what hangs is caught by the timeout of a test.
-# Where CI is set, hypothesis takes its own profile, which has no deadline either.
-if settings.get_current_profile_name() == "default":
-    settings.register_profile("patient", deadline=None)
-    settings.load_profile("patient")
+# A busy machine is slow, not wrong; what hangs is caught by the timeout of a test. Every
+# run looks at other examples, so that what few of them miss, the next ones see.
+settings.register_profile("short", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+if settings.get_current_profile_name() in {"default", "ci"}:
+    settings.load_profile("short")
 
 
 def pytest_collection_finish() -> None:
