@@ -4,8 +4,8 @@ import gc
 
 from hypothesis import settings
 
-# A busy machine is slow, not wrong; what hangs is caught by the timeout of a test. Every
-# run looks at other examples, so that what few of them miss, the next ones see.
+# A busy machine is slow, not wrong; what hangs is caught by the timeout of a test.
+# Every run looks at other examples: what few of them miss, the next ones see.
 settings.register_profile("short", deadline=None, max_examples=50)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 if settings.get_current_profile_name() in {"default", "ci"}:
