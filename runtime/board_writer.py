@@ -204,7 +204,10 @@ class _Page:
         if self._numbers_span is None:
             self._numbers[:] = updates.numbers
         else:
-            mapped[self._numbers_span] = np.ascontiguousarray(updates.numbers)
+            numbers = updates.numbers
+            if not numbers.flags.c_contiguous:
+                numbers = np.ascontiguousarray(numbers)
+            mapped[self._numbers_span] = numbers
         mapped[self._n_obs_span] = updates.n_obs
         mapped[self._status_span] = updates.status
         mapped[self._reason_span] = updates.reason
