@@ -54,10 +54,6 @@ class Grid(ABC):
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[-1]
         """The newest bar's returns, NaN = none yet; write here, then `add`."""
-        self._everywhere = np.ones(n_rows)
-        self._present = np.zeros(n_rows)
-        self._clean = np.zeros(n_rows)
-        self._absent = np.zeros(n_rows, dtype=np.bool_)
 
     @abstractmethod
     def advance(self, stamp: int, benchmark_return: float) -> None:
@@ -294,16 +290,6 @@ class Grid(ABC):
         self._y[bars % (2 * old)] = y[bars % old]
         self._is_complete = [None] * (2 * old)
         self._columns = [cells_of(column) for column in self._y]
-
-    def _split(self, returns: Floats) -> tuple[bool, Floats, Floats]:
-        # (all present?, values with 0 where absent, 1.0 where present)
-        np.isnan(returns, out=self._absent)
-        if not self._absent.any():
-            return True, returns, self._everywhere
-        np.copyto(self._clean, returns)
-        self._clean[self._absent] = 0.0
-        np.subtract(1.0, self._absent, out=self._present)
-        return False, self._clean, self._present
 
 
 class AmendableGrid(Grid):

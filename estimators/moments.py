@@ -259,47 +259,6 @@ def merge_sets(target: Floats, other: Floats) -> None:
     target[N] = count
 
 
-def merge_set(
-    cells: "memoryview[float]", at: int, others: "memoryview[float]", stride: int
-) -> None:
-    """Merge one set into another: `merge_sets` over floats.
-
-    Parameters
-    ----------
-    cells, others
-        Flat float64 views of the arrays that hold the sets, shape (..., FIELDS, stride)
-        each.
-    at
-        Position of the target's ``N``; the other stands as far into its own last array.
-    stride
-        Distance between the fields of either.
-    """
-    place = at % stride
-    n1, n2 = cells[at], others[place]
-    if n1 == 0.0:
-        cells[at + PX * stride] = others[place + PX * stride]
-        cells[at + PY * stride] = others[place + PY * stride]
-    count = n1 + n2
-    weight = n1 * (n2 / (count or 1.0))
-    deltas: list[float] = []
-    for pivot, total, lost in ((PX, SX, EX), (PY, SY, EY)):
-        apart = others[place + pivot * stride] - cells[at + pivot * stride]
-        sum1, sum2 = cells[at + total * stride], others[place + total * stride]
-        deltas.append(apart + (sum2 / (n2 or 1.0) - sum1 / (n1 or 1.0)))
-        moved = sum2 + n2 * apart
-        new = sum1 + moved
-        part = new - sum1
-        cells[at + total * stride] = new
-        cells[at + lost * stride] += (sum1 - (new - part)) + (moved - part)
-        cells[at + lost * stride] += others[place + lost * stride]
-    dx, dy = deltas
-    wx, wy = dx * weight, dy * weight
-    cells[at + CYY * stride] += others[place + CYY * stride] + wy * dy
-    cells[at + CXX * stride] += others[place + CXX * stride] + wx * dx
-    cells[at + CXY * stride] += others[place + CXY * stride] + wx * dy
-    cells[at] = count
-
-
 def recentre(sets: Floats) -> None:
     """Move the pivot of a set to its mean where it turned out to be odd.
 

@@ -201,13 +201,6 @@ class Store:
         ).fetchone()
         return int(row[0])
 
-    def last_at(self, ts: int) -> int:
-        """Return the last position of the newest row that ends by ``ts``; 0 = none."""
-        row = self._db.execute(
-            "SELECT max(last) FROM journal WHERE ts_last <= ?", (ts,)
-        ).fetchone()
-        return int(row[0] or 0)
-
 
 @contextmanager
 def reading(path: str) -> Generator[Store]:
