@@ -327,11 +327,18 @@ def is_doubtful(
 
 
 def usual_limits(
-    n: float, mean_x: float, cxx: float, xx: float, error: float
+    n: float,
+    mean_x: float,
+    cxx: float,
+    xx: float,
+    error: float,
+    *,
+    pivot_y: float = 0.0,
 ) -> tuple[float, float]:
     """Return within which limits one row passes the coarse step of `doubtful`.
 
-    That is a row whose pivot is 0 and whose spread is at most `USUAL_SPREAD`.
+    That is a row whose spread is at most `USUAL_SPREAD`. Of the extremes of many rows,
+    these are limits for all of them.
 
     Parameters
     ----------
@@ -339,6 +346,8 @@ def usual_limits(
         Of its benchmark, see `Moments`; ``cxx`` is positive.
     error
         Bound of the relative rounding error of the sums.
+    pivot_y
+        How far from 0 the asset's pivot is.
 
     Returns
     -------
@@ -350,6 +359,7 @@ def usual_limits(
         return nan, nan
     squared = error * error * spread_x
     of_yy = squared * (48.0 * spread_x * (1.0 + mean_x * mean_x) / cxx + 12.0 / n)
-    # the square of a mean is at most yy / n, but for rounding
-    most_yy = _QUARTER / (of_yy + _OF_TWO_MEANS / n)
+    # the square of a mean is at most 2 * (yy / n + pivot_y**2), or half of it about 0
+    left = _QUARTER - _OF_TWO_MEANS * pivot_y * pivot_y
+    most_yy = left / (of_yy + _OF_TWO_MEANS / n)
     return most_yy, squared * _USUAL_R_SQUARED

@@ -35,13 +35,11 @@ from typing import Final
 import numpy as np
 
 from .doubt import (
-    UNDERFLOW,
     USUAL_SPREAD,
     Rows,
-    coarse_limits,
     doubtful,
     hardly_following,
-    is_small,
+    usual_limits,
 )
 from .moments import Floats
 from .ols import R_SQUARED, RESIDUAL_STD, STATISTICS, Moments, solve
@@ -122,94 +120,79 @@ class WholePass:
             sums[:, few], own[:, few] = _HARMLESS, _HARMLESS_SIDE
         y, xy, yy = sums
         mean_y, cxy = self._mean_y, self._cxy
+        np.divide(y, n, out=mean_y)
+        np.multiply(mean_y, x, out=cxy)
+        np.subtract(xy, cxy, out=cxy)
+        cyy = np.multiply(y, mean_y, out=xy)
+        np.subtract(yy, cyy, out=cyy)
+        if basis.pivots is not None:
+            mean_y += basis.pivots
+        mean_x, cxx = self._side(benchmark, basis.pivot_x)
+        most_yy, least_r_squared = _limits(n, mean_x, cxx, xx, basis)
         out = np.empty((STATISTICS, len(yy)))
+        # Nothing below divides by 0 or overflows once the extremes have passed.
         beta, alpha, std_error, t_stat, r_squared, residual_std = out
-        ratios = out[R_SQUARED : RESIDUAL_STD + 1]
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            np.divide(y, n, out=mean_y)
-            np.multiply(mean_y, x, out=cxy)
-            np.subtract(xy, cxy, out=cxy)
-            cyy = np.multiply(y, mean_y, out=xy)
-            np.subtract(yy, cyy, out=cyy)
-            if basis.pivots is not None:
-                mean_y += basis.pivots
-            mean_x, cxx, root_x, dof = self._side(benchmark, basis.pivot_x)
+        least = least_ratio = 0.0
+        if np.maximum.reduce(yy) <= most_yy:
             np.divide(cxy, cxx, out=beta)
-            np.multiply(beta, mean_x, out=alpha)
-            np.subtract(mean_y, alpha, out=alpha)
             explained = np.multiply(beta, cxy, out=y)
-            np.divide(sums[:YY], sums[XY:], out=ratios)
-            least_r_squared, least_ratio = np.minimum.reduce(ratios, axis=1).tolist()
             ssr = np.subtract(cyy, explained, out=residual_std)
-            least_ssr = np.minimum.reduce(ssr)
-            np.divide(ssr, dof, out=residual_std)
-            np.sqrt(residual_std, out=residual_std)
-            np.divide(residual_std, root_x, out=std_error)
-            np.divide(beta, std_error, out=t_stat)
-        least_n, least_cxx, most_xx, most_mean_x = _extremes(n, mean_x, cxx, xx, basis)
-        limits = coarse_limits(least_n, most_mean_x, least_cxx, most_xx, basis.error)
-        most_yy = _most(yy)
-        moments = Moments(n, mean_x, mean_y, cxx, cxy, cyy, xx, yy)
-        is_usual = (
-            least_ssr > 0.0
-            and least_ratio * USUAL_SPREAD > 1.0
-            and limits.spread >= USUAL_SPREAD
-            and least_cxx >= UNDERFLOW
-            and is_small(most_yy, _largest(mean_y, most_yy / least_n, basis), limits)
-        )
+            if np.minimum.reduce(ssr) > 0.0:
+                ratios = out[R_SQUARED : RESIDUAL_STD + 1]
+                dof = n - _DOF if own is None else np.subtract(n, _DOF, out=self._dof)
+                np.divide(ssr, dof, out=std_error)
+                np.divide(sums[:YY], sums[XY:], out=ratios)
+                least, least_ratio = np.minimum.reduce(ratios, axis=1).tolist()
+                np.multiply(beta, mean_x, out=alpha)
+                np.subtract(mean_y, alpha, out=alpha)
+                np.sqrt(std_error, out=residual_std)
+                root_x = sqrt(cxx) if own is None else np.sqrt(cxx, out=self._root_x)
+                np.divide(residual_std, root_x, out=std_error)
+                np.divide(beta, std_error, out=t_stat)
         if own is not None and n_of_few is not None:
-            own[N, few], out[:, few] = n_of_few, nan
-        if not is_usual:
+            own[N, few] = n_of_few
+        if not least_ratio * USUAL_SPREAD > 1.0:
+            moments = Moments(n, mean_x, mean_y, cxx, cxy, cyy, xx, yy)
             fewest = self._min_observations
             solve(moments, fewest, out)
             return out, doubtful(moments, out, fewest, basis.error, tiny=False)
-        least = limits.of_spread * USUAL_SPREAD
-        if least_r_squared >= least:
+        if n_of_few is not None:
+            out[:, few] = nan
+        if least >= least_r_squared:
             return out, _NO_ROWS
-        rows = np.flatnonzero(r_squared < least)
+        rows = np.flatnonzero(r_squared < least_r_squared)
+        moments = Moments(n, mean_x, mean_y, cxx, cxy, cyy, xx, yy)
         return out, hardly_following(rows, moments, r_squared, basis.error)
 
-    def _side(self, benchmark: Floats | Shared, pivot_x: float) -> tuple[Side, ...]:
-        # mean_x, cxx, its root, and the degrees of freedom.
+    def _side(self, benchmark: Floats | Shared, pivot_x: float) -> tuple[Side, Side]:
+        # mean_x and cxx.
         if not isinstance(benchmark, np.ndarray):
             n, x, xx = benchmark
             shift = x / n
-            cxx = xx - x * shift
-            return shift + pivot_x, cxx, sqrt(cxx) if cxx > 0.0 else 0.0, n - _DOF
+            return shift + pivot_x, xx - x * shift
         counts, sums, squares = benchmark
         mean_x = np.divide(sums, counts, out=self._mean_x)
         centred = np.multiply(sums, mean_x, out=sums)
         np.subtract(squares, centred, out=centred)
         if pivot_x:
             mean_x += pivot_x
-        root_x = np.sqrt(centred, out=self._root_x)
-        return mean_x, centred, root_x, np.subtract(counts, _DOF, out=self._dof)
+        return mean_x, centred
 
 
-def _extremes(
+def _limits(
     n: Side, mean_x: Side, cxx: Side, xx: Side, basis: Basis
-) -> tuple[float, float, float, float]:
-    # Least n and cxx, largest xx and size of mean_x, or a bound of it.
-    least_n, least_cxx, most_xx = _least(n), _least(cxx), _most(xx)
-    if not isinstance(mean_x, np.ndarray):
-        return least_n, least_cxx, most_xx, abs(mean_x)
-    return least_n, least_cxx, most_xx, sqrt(most_xx / least_n) + abs(basis.pivot_x)
-
-
-def _least(values: Side) -> float:
-    return float(
-        np.minimum.reduce(values) if isinstance(values, np.ndarray) else values
-    )
-
-
-def _most(values: Side) -> float:
-    return float(
-        np.maximum.reduce(values) if isinstance(values, np.ndarray) else values
-    )
-
-
-def _largest(mean_y: Floats, square: float, basis: Basis) -> float:
-    # Size of the means, or the root of what their squares are at most about 0.
-    if basis.pivots is None:
-        return sqrt(square)
-    return max(_most(mean_y), -_least(mean_y))
+) -> tuple[float, float]:
+    # The most that yy, and the least that r**2 of a usual row may be: of the extremes.
+    if isinstance(n, np.ndarray):
+        n = float(np.minimum.reduce(n))
+    if isinstance(cxx, np.ndarray):
+        cxx = float(np.minimum.reduce(cxx))
+    if isinstance(xx, np.ndarray):
+        xx = float(np.maximum.reduce(xx))
+    if isinstance(mean_x, np.ndarray):
+        mean_x = sqrt(xx / n) + abs(basis.pivot_x)  # or above it
+    if cxx <= 0.0:
+        return nan, nan
+    pivots = basis.pivots
+    pivot_y = 0.0 if pivots is None else float(np.abs(pivots).max())
+    return usual_limits(n, mean_x, cxx, xx, basis.error, pivot_y=pivot_y)

@@ -72,7 +72,7 @@ def both_forms(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(3, 60),
     n_rows=st.integers(1, 9),
-    scale=st.sampled_from([1e-8, 1e-2, 1.0, 1e4]),
+    scale=st.sampled_from([1e-60, 1e-8, 1e-2, 1.0, 1e4, 1e100]),
     level=st.sampled_from([0.0, 0.0, 1.0, 1e5]),
     noise=st.sampled_from([0.0, 1e-9, 1e-3, 1.0, 1e6]),
     missing=st.sampled_from([0.0, 0.1, 0.9]),
