@@ -56,8 +56,10 @@ class BetaColumns:
     revision: NDArray[np.int32]
     ts_init: NDArray[np.int64]
     """Shape (k,), or (1,) where one value holds for every row."""
-    seq: NDArray[np.int64]
-    """Shape (k,); 0 until published."""
+    first_seq: int = 0
+    """`seq` of the first row, the others follow; 0 until published."""
+    seqs: NDArray[np.int64] | None = None
+    """`seq` of each row where they do not follow the first."""
     conflated: NDArray[np.int32] | None = None
     """Updates folded into each row for one slow subscriber; ``None`` = none."""
     n_eff: NDArray[np.float64] | None = None
@@ -67,6 +69,20 @@ class BetaColumns:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def seq(self) -> NDArray[np.int64]:
+        """`seq` of each row, shape (k,)."""
+        if self.seqs is not None:
+            return self.seqs
+        return np.arange(self.first_seq, self.first_seq + len(self.rows))
+
+    @property
+    def last_seq(self) -> int:
+        """`seq` of the last row."""
+        if self.seqs is not None:
+            return int(self.seqs[-1])
+        return self.first_seq + len(self.rows) - 1
 
     def select(self, wanted: NDArray[np.bool_]) -> "BetaColumns":
         """Return the rows whose symbol is wanted; mask of shape (n_symbols,)."""
@@ -86,7 +102,7 @@ class BetaColumns:
             reason=self.reason[keep],
             revision=self.revision[keep],
             ts_init=_shared(self.ts_init, keep),
-            seq=self.seq[keep],
+            seqs=self.seq[keep],
             conflated=None if self.conflated is None else self.conflated[keep],
             n_eff=None if self.n_eff is None else self.n_eff[keep],
         )
@@ -138,8 +154,9 @@ class BetaColumns:
             message names the symbols of its rows.
         """
         k = len(self.rows)
-        seq = self.seq
-        consecutive = k == 0 or int(seq[-1]) - int(seq[0]) == k - 1
+        seqs = self.seqs
+        if seqs is not None and (k == 0 or int(seqs[-1]) - int(seqs[0]) == k - 1):
+            seqs = None
         names: tuple[str, ...] = self.symbols
         rows = self.rows
         whole = self.is_whole or (
@@ -175,8 +192,8 @@ class BetaColumns:
             status=_memory(self.status),
             reason=_memory(self.reason),
             revision=_memory(self.revision),
-            seq=int(seq[-1]) if k else 0,
-            seqs=b"" if consecutive else _memory(seq),
+            seq=self.last_seq if k else 0,
+            seqs=b"" if seqs is None else _memory(seqs),
             ts_init=_memory(self.ts_init),
             conflated=b"" if self.conflated is None else _memory(self.conflated),
             n_eff=b"" if self.n_eff is None else _memory(self.n_eff),
@@ -295,7 +312,7 @@ def _columns_of(message: BetasUpdated, symbols: tuple[str, ...]) -> BetaColumns:
         reason=_column(message.reason, "u1"),
         revision=_column(message.revision, "<i4"),
         ts_init=_column(message.ts_init, "<i8"),
-        seq=seq,
+        seqs=seq,
         conflated=conflated if len(conflated) else None,
         n_eff=np.frombuffer(message.n_eff, "<f8") if message.n_eff else None,
     )

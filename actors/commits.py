@@ -269,6 +269,7 @@ class Commits:
     ) -> None:
         if n is not self._n:
             self._n, self._n_obs = n, n.astype(np.int32)
+            self._n_obs.setflags(write=False)
         slab = self._slab
         status, reason, revision = worth
         self.updates.append(
@@ -285,11 +286,7 @@ class Commits:
                 reason=reason,
                 revision=revision,
                 ts_init=ts_inits,
-                seq=_UNPUBLISHED,
                 n_eff=slab.effective(rows),
                 is_whole=rows is self._all_rows,
             )
         )
-
-
-_UNPUBLISHED: Final = np.zeros(0, dtype=np.int64)

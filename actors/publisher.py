@@ -98,7 +98,7 @@ class BetaPublisher:
             return
         n_updates = len(updates)
         self.last_seq += n_updates
-        updates.seq = np.arange(first, self.last_seq + 1)
+        updates.first_seq = first
         if updates.is_whole:  # each row has a newer value now
             self.catch_up()
             for older in self._unstored:
@@ -150,7 +150,7 @@ class BetaPublisher:
                 where = slice(None) if updates.is_whole else updates.rows
                 self._store_columns(updates, where)
                 has_newer = True
-            elif len(updates) and updates.seq.item(-1) > int(self._seq.min()):
+            elif len(updates) and updates.last_seq > int(self._seq.min()):
                 is_newest = np.zeros(len(self.symbols), dtype=np.bool_)
                 is_newest[updates.rows] = updates.seq > self._seq[updates.rows]
                 newest = updates.select(is_newest)
@@ -289,6 +289,6 @@ class BetaPublisher:
             reason=self._reason[rows],
             revision=self._revision[rows],
             ts_init=self._ts_init[rows],
-            seq=self._seq[rows],
+            seqs=self._seq[rows],
             n_eff=None if self._n_eff is None else self._n_eff[rows],
         )

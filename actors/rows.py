@@ -133,7 +133,6 @@ class BetaRows(msgspec.Struct):
     def to_columns(self) -> BetaColumns:
         """Return the same updates as columns."""
         updates = self.updates
-        first = self.first_seq
         return BetaColumns(
             factor=self.factor,
             benchmark=self.benchmark,
@@ -147,5 +146,5 @@ class BetaRows(msgspec.Struct):
             reason=np.array([update.reason for update in updates], dtype=np.uint8),
             revision=np.array([update.revision for update in updates], dtype=np.int32),
             ts_init=np.array([update.ts_init for update in updates]),
-            seq=np.arange(first, first + len(updates)),
+            first_seq=self.first_seq,
         )

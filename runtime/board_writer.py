@@ -158,12 +158,13 @@ class _Page:
         self._number_cells = [self._cells[name] for name in tuple(COLUMNS)[:N_NUMBERS]]
         self._all_rows = np.arange(n_symbols)
         self._known_whole: NDArray[np.intp] | None = None
+        self._written: tuple[NDArray[Any], ...] = ()
+        """What stands in the columns that mostly stay as they are, while it does."""
         self._mapped: Any = mapped  # arrays count as buffers from Python 3.12 on
         spans = spans_of(n_symbols, offset)
-        self._n_obs_span = spans["n_obs"]
-        self._status_span = spans["status"]
-        self._reason_span = spans["reason"]
-        self._revision_span = spans["revision"]
+        self._steady_spans = [
+            spans[name] for name in ("n_obs", "status", "reason", "revision")
+        ]
         numbers = slice(spans["beta"].start, spans["residual_std"].stop)
         are_joined = numbers.stop - numbers.start == self._numbers.nbytes
         self._numbers_span = numbers if are_joined else None
@@ -193,8 +194,7 @@ class _Page:
             if not np.array_equal(rows, self._all_rows):
                 return False
             self._known_whole = rows
-        seq = updates.seq
-        return seq.item(-1) - seq.item(0) == len(rows) - 1
+        return updates.seqs is None
 
     def _write_whole(self, updates: BetaColumns) -> None:
         # What ``self._n_obs[:] = updates.n_obs`` does, without numpy's look at shapes
@@ -208,17 +208,21 @@ class _Page:
             if not numbers.flags.c_contiguous:
                 numbers = np.ascontiguousarray(numbers)
             mapped[self._numbers_span] = numbers
-        mapped[self._n_obs_span] = updates.n_obs
-        mapped[self._status_span] = updates.status
-        mapped[self._reason_span] = updates.reason
-        mapped[self._revision_span] = updates.revision
+        # Of a usual turn these are the read-only arrays of the turn before.
+        steady = updates.n_obs, updates.status, updates.reason, updates.revision
+        written = self._written or (None,) * len(steady)
+        for span, column, last in zip(self._steady_spans, steady, written, strict=True):
+            if column is not last or column.flags.writeable:
+                mapped[span] = column
+        self._written = steady
         head = self._head
-        head[WHOLE_SEQ] = updates.seq.item(-1)
+        head[WHOLE_SEQ] = updates.last_seq
         head[WHOLE_TS_EVENT] = updates.ts_event
         head[WHOLE_WINDOW_START] = updates.window_start.item()
         head[WHOLE_TS_INIT] = updates.ts_init.item()
 
     def _write_some(self, updates: BetaColumns) -> None:
+        self._written = ()
         rows = updates.rows
         for column, values in zip(self._numbers, updates.numbers, strict=True):
             column[rows] = values
@@ -232,6 +236,7 @@ class _Page:
         self._ts_init[rows] = updates.ts_init
 
     def _write_rows(self, updates: BetaRows) -> None:
+        self._written = ()
         cells = self._cells
         seq = updates.first_seq
         for update in updates.updates:

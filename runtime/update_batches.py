@@ -61,8 +61,17 @@ class UpdateBatches:
         self._allocate(BATCH_ROWS)
 
     def write_columns(self, columns: BetaColumns) -> None:
-        """Take one turn's updates of a factor."""
+        """Take one turn's updates of a factor.
+
+        Raises
+        ------
+        ValueError
+            When they were never published, so that they have no `seq`.
+        """
         if len(columns.rows):
+            if columns.seqs is None and not columns.first_seq:
+                msg = f"updates of {columns.factor} that were never published"
+                raise ValueError(msg)
             self._turns.append(columns)
             self._turn_starts.append(self._n_waiting)
             self._wait_for(len(columns.rows))

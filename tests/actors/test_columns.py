@@ -60,7 +60,7 @@ def beta_columns(draw: st.DrawFn, *, min_rows: int = 0) -> BetaColumns:
         reason=rng.integers(0, len(Reason), k).astype(np.uint8),
         revision=rng.integers(0, 9, k).astype(np.int32),
         ts_init=rng.integers(0, 2**62, 1 if shared_init else k),
-        seq=int(rng.integers(0, 2**40)) + np.cumsum(steps),
+        seqs=int(rng.integers(0, 2**40)) + np.cumsum(steps),
         conflated=draw(st.none() | st.just(rng.integers(0, 9, k).astype(np.int32))),
         n_eff=draw(st.none() | st.just(np.where(rng.random(k) < 0.3, nan, 30.5))),
     )
@@ -170,7 +170,7 @@ def a_message_of(k: int) -> BetaColumns:
         reason=np.zeros(k, dtype=np.uint8),
         revision=np.zeros(k, dtype=np.int32),
         ts_init=np.array([1001]),
-        seq=np.arange(7, 7 + k),
+        first_seq=7,
     )
 
 

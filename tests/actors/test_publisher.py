@@ -57,7 +57,6 @@ def some_columns(
         reason=rng.integers(0, len(Reason), k).astype(np.uint8),
         revision=rng.integers(0, 9, k).astype(np.int32),
         ts_init=rng.integers(0, 99, int(rng.choice([1, k])) if k else 1),
-        seq=np.zeros(0, dtype=np.int64),
     )
 
 

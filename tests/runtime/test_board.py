@@ -255,6 +255,22 @@ def test_a_single_return_after_a_whole_turn_has_its_own_stamps(desk: Desk) -> No
         assert board.column("seq").max() == board.column("seq")[3]
 
 
+def test_what_one_row_changed_the_next_whole_turn_puts_back(desk: Desk) -> None:
+    """Columns that stand still from turn to turn are written where they do not."""
+    whole = list(bars(12))
+    for bar in whole[:10]:
+        desk.turn(*bar)
+    desk.turn(asset("S03", 10, 0.9))  # a correction
+    with desk.board() as board:
+        assert board.column("revision").tolist() == [s == "S03" for s in SYMBOLS]
+        for bar in whole[10:]:
+            desk.turn(*bar)
+            for symbol in SYMBOLS:
+                topic = beta_topic("market", symbol)
+                assert board.read(symbol) == desk.factory.latest(topic)
+        assert not board.column("revision").any()
+
+
 # What a reader is told of its writer
 
 

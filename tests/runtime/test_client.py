@@ -616,7 +616,7 @@ def columns(
         reason=np.zeros(k, dtype=np.uint8),
         revision=np.zeros(k, dtype=np.int32),
         ts_init=np.zeros(1, dtype=np.int64),
-        seq=np.array(seqs),
+        seqs=np.array(seqs),
     ).as_columns(table)
 
 

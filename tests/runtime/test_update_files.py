@@ -309,7 +309,7 @@ def test_every_status_and_reason_has_its_name(
         reason=np.array([update.reason for update in updates], dtype=np.uint8),
         revision=np.zeros(k, dtype=np.int32),
         ts_init=np.array([OPEN_NS + 1]),
-        seq=np.ones(k, dtype=np.int64),
+        seqs=np.ones(k, dtype=np.int64),
     )
     path = tmp_path / f"betas{suffix}"
     with UpdateWriter(path) as writer:
@@ -559,12 +559,12 @@ def test_writer_writes_only_while_it_is_entered(
 def test_unpublished_columns_are_refused(tmp_path: Path) -> None:
     """They have no seq; nothing of them may be written beside other columns."""
     turn = columns_of(published(9))[-1]
-    turn.seq = np.zeros(0, dtype=np.int64)
+    turn.first_seq = 0
 
     def write() -> None:
         with UpdateWriter(tmp_path / "betas.csv") as writer:
             writer.write_columns(turn)
 
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match="never published"):
         write()
     assert not list(tmp_path.iterdir())

@@ -38,7 +38,7 @@ def columns(
         reason=np.full(k, seq % 10, dtype=np.uint8),
         revision=np.full(k, seq, dtype=np.int32),
         ts_init=np.array([seq]),
-        seq=np.arange(seq, seq + k),
+        first_seq=seq,
     )
 
 
