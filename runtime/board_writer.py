@@ -53,6 +53,9 @@ MODE: Final = 0o600
 """Only the user who runs the sidecar may read, and nobody else may write."""
 
 
+_NOTHING: Final[tuple[NDArray[Any], ...]] = (np.zeros(0),) * 4
+
+
 class BoardWriter:
     """A board and its only writer.
 
@@ -158,7 +161,7 @@ class _Page:
         self._number_cells = [self._cells[name] for name in tuple(COLUMNS)[:N_NUMBERS]]
         self._all_rows = np.arange(n_symbols)
         self._known_whole: NDArray[np.intp] | None = None
-        self._written: tuple[NDArray[Any], ...] = ()
+        self._written = _NOTHING
         """What stands in the columns that mostly stay as they are, while it does."""
         self._mapped: Any = mapped  # arrays count as buffers from Python 3.12 on
         spans = spans_of(n_symbols, offset)
@@ -210,9 +213,10 @@ class _Page:
             mapped[self._numbers_span] = numbers
         # Of a usual turn these are the read-only arrays of the turn before.
         steady = updates.n_obs, updates.status, updates.reason, updates.revision
-        written = self._written or (None,) * len(steady)
-        for span, column, last in zip(self._steady_spans, steady, written, strict=True):
-            if column is not last or column.flags.writeable:
+        for span, column, written in zip(
+            self._steady_spans, steady, self._written, strict=True
+        ):
+            if column is not written or column.flags.writeable:
                 mapped[span] = column
         self._written = steady
         head = self._head
@@ -222,7 +226,7 @@ class _Page:
         head[WHOLE_TS_INIT] = updates.ts_init.item()
 
     def _write_some(self, updates: BetaColumns) -> None:
-        self._written = ()
+        self._written = _NOTHING
         rows = updates.rows
         for column, values in zip(self._numbers, updates.numbers, strict=True):
             column[rows] = values
@@ -236,7 +240,7 @@ class _Page:
         self._ts_init[rows] = updates.ts_init
 
     def _write_rows(self, updates: BetaRows) -> None:
-        self._written = ()
+        self._written = _NOTHING
         cells = self._cells
         seq = updates.first_seq
         for update in updates.updates:

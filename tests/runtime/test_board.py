@@ -18,7 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beta_factory import Board, StaleBoardError
-from beta_factory.actors import BetaFactory, Factor, MarketBetaConfig
+from beta_factory.actors import (
+    BetaColumns,
+    BetaFactory,
+    BetaRows,
+    Factor,
+    MarketBetaConfig,
+)
+from beta_factory.actors.rows import BetaRow
 from beta_factory.messages import (
     BenchmarkReturnObserved,
     BoardFormatError,
@@ -255,20 +262,31 @@ def test_a_single_return_after_a_whole_turn_has_its_own_stamps(desk: Desk) -> No
         assert board.column("seq").max() == board.column("seq")[3]
 
 
-def test_what_one_row_changed_the_next_whole_turn_puts_back(desk: Desk) -> None:
-    """Columns that stand still from turn to turn are written where they do not."""
-    whole = list(bars(12))
-    for bar in whole[:10]:
+@pytest.mark.parametrize("as_columns", [False, True])
+def test_what_one_row_changed_the_same_turn_puts_back(
+    desk: Desk, *, as_columns: bool
+) -> None:
+    """A column that stands still from turn to turn is written where it does not."""
+    *whole, last = bars(10)
+    for bar in whole:
         desk.turn(*bar)
-    desk.turn(asset("S03", 10, 0.9))  # a correction
+    for message in last:
+        behavior = desk.factory.route(message)
+        assert behavior is not None
+        behavior.receive(message)
+    (updates,) = desk.factory.commit()
+    assert isinstance(updates, BetaColumns)
+    row = BetaRow(3, 7, (0.5, 0.5, 0.5, 0.5, 0.5, 0.5), 1, 2, 4, 99, 98)
+    other = BetaRows("market", "SPY", SYMBOLS, 97, [row], first_seq=300)
+    names = ("n_obs", "status", "reason", "revision")
     with desk.board() as board:
-        assert board.column("revision").tolist() == [s == "S03" for s in SYMBOLS]
-        for bar in whole[10:]:
-            desk.turn(*bar)
-            for symbol in SYMBOLS:
-                topic = beta_topic("market", symbol)
-                assert board.read(symbol) == desk.factory.latest(topic)
-        assert not board.column("revision").any()
+        desk.writer.write([updates])
+        desk.writer.write([other.to_columns() if as_columns else other])
+        assert [board.column(name)[3] for name in names] == [7, 1, 2, 4]
+        updates.first_seq = 400
+        desk.writer.write([updates])
+        for name in names:
+            assert board.column(name).tolist() == getattr(updates, name).tolist()
 
 
 # What a reader is told of its writer
