@@ -13,13 +13,13 @@ from ..estimators import LARGEST
 from ..messages import MalformedMessageError, ReturnObserved, ReturnsObserved
 from ..messages.returns import FLOAT64_BYTES
 from .columns import Rows
+from .row_mask import Mask
 from .tables import SymbolTable, SymbolTables
 from .tally import Drop
 
 if TYPE_CHECKING:
     from .factory import BetaFactory
 
-Mask = NDArray[np.bool_]
 _FLOAT64: Final = np.dtype("<f8")
 
 

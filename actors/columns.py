@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import ValidationError
 from numpy.typing import NDArray
 
+from ..estimators.ols import STATISTICS
 from ..messages import (
     BetasUpdated,
     BetaUpdated,
@@ -165,8 +166,10 @@ class BetaColumns:
         if not k:
             # no positions mean all of the table: none of it needs a list of its own
             table, names, whole = None, (), True
-        numbers: list[Any] = [row.data for row in np.ascontiguousarray(self.numbers)]
-        beta, alpha, std_error, t_stat, r_squared, residual_std = numbers
+        numbers: Any = np.ascontiguousarray(self.numbers).reshape(-1).data
+        beta, alpha, std_error, t_stat, r_squared, residual_std = (
+            numbers[i * k : (i + 1) * k] for i in range(STATISTICS)
+        )
         symbols: int | tuple[str, ...]
         if table is not None:
             symbols = table
@@ -202,9 +205,11 @@ class BetaColumns:
 
 def _memory(column: NDArray[np.generic]) -> bytes:
     # The encoder takes any buffer where a message says bytes, without a copy.
-    if not column.flags.c_contiguous:
-        column = np.ascontiguousarray(column)
-    return column.data  # type: ignore[return-value]
+    memory: Any = column.data
+    if not memory.c_contiguous:
+        memory = np.ascontiguousarray(column).data
+    as_bytes: bytes = memory
+    return as_bytes
 
 
 def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:

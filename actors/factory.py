@@ -40,6 +40,7 @@ from .config import Factor, MarketBetaConfig
 from .guarded import GuardedCohort
 from .publisher import BetaPublisher
 from .release import release
+from .row_mask import Mask, RowMask
 from .rows import BetaRows
 from .singles import SingleReturns, take_group
 from .snapshot import pack_state, unpack_state
@@ -119,7 +120,7 @@ class BetaFactory:
         self.n_columnar = 0
         """Returns that came in columnar messages so far."""
         self._outlets = tuple(zip(self.cohorts, self.publishers, strict=True))
-        self._apart = np.zeros(len(self.symbols), dtype=np.bool_)
+        self._apart = RowMask(len(self.symbols))
         self.actors: dict[str, SymbolActor] = {
             symbol: SymbolActor(
                 symbol,
@@ -308,7 +309,7 @@ class BetaFactory:
         self,
         message: ReturnsObserved,
         tables: SymbolTables,
-        masked: "np.ndarray[tuple[int], np.dtype[np.bool_]] | None" = None,
+        masked: Mask | None = None,
     ) -> list[ReturnObserved]:
         """Stage a columnar message for every member of every cohort.
 
@@ -332,14 +333,13 @@ class BetaFactory:
             When the symbols are unknown to ``tables``, or are not as many as the
             values.
         """
-        apart = self._apart if np.count_nonzero(self._apart) else None
-        return take_columns(self, apart, message, tables, masked)
+        return take_columns(self, self._apart.some, message, tables, masked)
 
     def take_group(
         self,
         group: SingleReturns,
         rows: Rows,
-        masked: "np.ndarray[tuple[int], np.dtype[np.bool_]] | None" = None,
+        masked: Mask | None = None,
     ) -> list[ReturnObserved]:
         """Stage many single returns of one bar, as their actors would one by one.
 
@@ -357,7 +357,7 @@ class BetaFactory:
         list of ReturnObserved
             The returns of masked rows, for their mailboxes.
         """
-        return take_group(self, self._apart, group, rows, masked)
+        return take_group(self, self._apart.some, group, rows, masked)
 
     def commit(self) -> list[BetaColumns | BetaRows]:
         """End a turn: compute what is staged, number it, and return it."""

@@ -99,7 +99,8 @@ class BetaPublisher:
         n_updates = len(updates)
         self.last_seq += n_updates
         updates.first_seq = first
-        if updates.is_whole:  # each row has a newer value now
+        if updates.is_whole and (self._unstored or self._waiting):
+            # Each row has a newer value now.
             self.catch_up()
             for older in self._unstored:
                 self._count(older)

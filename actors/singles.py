@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..estimators import LARGEST
 from ..messages import ReturnObserved
 from .columns import Rows
+from .row_mask import Mask
 from .tally import Drop, Refusal
 
 if TYPE_CHECKING:
@@ -45,26 +46,25 @@ class SingleReturns(Protocol):
 
 def take_group(
     factory: "BetaFactory",
-    apart: NDArray[np.bool_],
+    apart: Mask | None,
     group: SingleReturns,
     rows: Rows,
-    masked: NDArray[np.bool_] | None,
+    masked: Mask | None,
 ) -> list[ReturnObserved]:
     """Stage them, see `BetaFactory.take_group`.
 
     Parameters
     ----------
     apart
-        Rows whose returns need their actor, shape (n_symbols,).
+        Rows whose returns need their actor, shape (n_symbols,); ``None`` = no row.
     """
     returns, ts_inits = group.returns, group.ts_inits
     # What an actor has to see for itself; none of it stages anything.
     is_plain = np.abs(returns) <= LARGEST
     is_plain &= rows >= 0
-    if np.count_nonzero(apart):
-        is_plain &= ~apart[rows]
-    if masked is not None:
-        is_plain &= ~masked[rows]
+    for some in (apart, masked):
+        if some is not None:
+            is_plain &= ~some[rows]
     refused: list[tuple[int, Refusal | None]] = []
     staged: Rows | None = None  # positions of what is left, where it is not all
     if np.count_nonzero(is_plain) < len(rows):

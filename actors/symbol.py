@@ -3,9 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..estimators import LARGEST
 from ..messages import (
     AddSymbol,
@@ -18,6 +15,7 @@ from ..messages import (
     Status,
 )
 from .behavior import Outgoing
+from .row_mask import RowMask
 from .tally import Drop, Refusal, Tally, refuse
 
 
@@ -47,8 +45,8 @@ class SymbolActor:
     tally
         Where dropped observations are counted.
     apart
-        Rows whose returns need their actor even in a columnar frame, shape
-        (n_symbols,); this actor keeps its own cell of it.
+        Rows whose returns need their actor even in a columnar frame; this actor keeps
+        its own mark.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class SymbolActor:
         symbol: str,
         windows: tuple[SymbolWindow, ...],
         tally: Tally,
-        apart: NDArray[np.bool_],
+        apart: RowMask,
     ) -> None:
         self.name = symbol
         self.status: Status | None = None
@@ -115,7 +113,7 @@ class SymbolActor:
         """Go on as halted or removed: the windows say so already."""
         self.status = status
         for window in self._windows:
-            self._apart[window.row] = True
+            self._apart.mark(window.row)
 
     def on_start(self) -> None:
         """Nothing to prepare: the row is there."""
@@ -157,7 +155,7 @@ class SymbolActor:
             return
         self.status = status
         for window in self._windows:
-            self._apart[window.row] = status is not None
+            self._apart.mark(window.row, is_marked=status is not None)
             window.override(window.row, status, self.reason)
 
 

@@ -41,7 +41,7 @@ class EncodedUpdates(msgspec.Struct):
     _columns: BetaColumns | None = None
     _payloads: list[bytes] | None = None
     _row: bytes | None = None
-    _frames: dict[tuple[Encoding, bytes], bytes] | None = None
+    _frames: dict[tuple[bool, bytes], bytes] | None = None
 
     def encoded(self, encoding: Encoding, selection: Selection | None) -> bytes:
         """Return the frames for a subscriber.
@@ -62,7 +62,8 @@ class EncodedUpdates(msgspec.Struct):
                         encode(updates.array_of(rows[0], updates.first_seq))
                     )
                 return self._row
-        key = encoding, b"" if selection is None else selection.key  # b"" = all rows
+        # b"" = all rows; an encoding itself would be slow to look up
+        key = encoding is _ROWS, b"" if selection is None else selection.key
         if self._frames is None:
             self._frames = {}
         data = self._frames.get(key)

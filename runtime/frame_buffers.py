@@ -11,7 +11,7 @@ itself: while a view of it exists it refuses to be resized.
 """
 
 import struct
-from typing import Final, cast
+from typing import Any, Final
 
 from ..messages import Message, encode_into
 from .framing import HEADER_BYTES
@@ -39,23 +39,19 @@ class FrameBuffers:
         buffer = self._free()
         encode_into(message, buffer, HEADER_BYTES)
         _pack_length(buffer, 0, len(buffer) - HEADER_BYTES)
-        # bytes to everybody who writes, joins, cuts or measures it
-        return cast("bytes", memoryview(buffer).toreadonly())
+        view: Any = memoryview(buffer).toreadonly()
+        as_bytes: bytes = view  # to everybody who writes, joins, cuts or measures it
+        return as_bytes
 
     def _free(self) -> bytearray:
         buffers = self._buffers
         for buffer in buffers:
-            if _is_free(buffer):
-                return buffer
+            try:
+                buffer.extend(_ROOM)
+            except BufferError:  # somebody holds a view of it
+                continue
+            return buffer
         made = bytearray(_ROOM)
         if len(buffers) < MAX_BUFFERS:
             buffers.append(made)
         return made
-
-
-def _is_free(buffer: bytearray) -> bool:
-    try:
-        buffer.extend(_ROOM)
-    except BufferError:  # somebody holds a view of it
-        return False
-    return True

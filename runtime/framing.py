@@ -102,6 +102,8 @@ class FrameReader:
         stream = self._joined(data)
         n_bytes = len(stream)
         at = self._cut(stream, 0, n_bytes, payloads, MARK)
+        if at == n_bytes:
+            return [payloads] if payloads else []
         if self.max_frame_bytes >= LONGEST_PAYLOAD:
             for group in self._finder.find(stream, at):
                 # one that does not begin with a frame is part of some other frame

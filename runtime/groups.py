@@ -6,7 +6,7 @@ and errors. Whoever cannot take it as it is takes them one by one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,11 +117,12 @@ def decode_pieces(pieces: Sequence[Piece], messages: list[Taken]) -> None:
     MalformedMessageError
         At the first payload that is malformed.
     """
+    singles: list[Any] = messages
     for piece in pieces:
         if isinstance(piece, ReturnGroup):
             messages.append(piece)
         else:
-            decode_payloads(piece, cast("list[Message]", messages))
+            decode_payloads(piece, singles)
 
 
 def ungrouped(messages: Sequence[Taken]) -> list[Message]:

@@ -15,6 +15,7 @@ import numpy as np
 from ..actors import Behavior, BetaColumns, BetaFactory, BetaRows, Drop
 from ..actors.cohort import Cohort
 from ..actors.columns import Rows
+from ..actors.row_mask import Mask, RowMask
 from ..actors.symbol import SymbolActor
 from ..actors.tables import SymbolTables
 from ..messages import (
@@ -155,7 +156,7 @@ class System:
         self._on_clock = on_clock
         self._on_turn = on_turn
         self._silent_benchmarks: set[str] = set()
-        self._masked = np.zeros(len(factory.symbols), dtype=np.bool_)
+        self._masked = RowMask(len(factory.symbols))
         self._every_row = np.ones(len(factory.symbols), dtype=np.bool_)
         self._turn_is_due = False
         self._timed = [c for c in factory.cohorts if c.factor.model.goes_by_clock]
@@ -187,6 +188,9 @@ class System:
         """Whether somebody else stands in for an actor: he is told each message."""
         self._cell_of_symbol = {
             symbol: self._cell_of[id(actor)] for symbol, actor in factory.actors.items()
+        }
+        self._cell_of_benchmark = {
+            name: self._cell_of[id(each)] for name, each in factory.broadcasters.items()
         }
 
     def start(self) -> None:
@@ -232,7 +236,7 @@ class System:
             self._drop_mail(waiting)
         if n_silent:
             logger.error("system.overdue actors=%d: ended without on_stop", n_silent)
-        self._masked[:] = True
+        self._masked.mark_all()
 
     def take_lone(self, message: Taken, tables: SymbolTables) -> bool:
         """Take a single return that came alone; return whether it was taken.
@@ -308,6 +312,16 @@ class System:
                 if cell is not None and cell.state is live and not ready:
                     cell.invoke(message)
                     continue
+            elif type(message) is BenchmarkReturnObserved:
+                cell = self._cell_of_benchmark.get(message.benchmark)
+                if (
+                    cell is not None
+                    and cell.state is live
+                    and not ready
+                    and message.ts_event <= self._clock.time_ns() + MAX_AHEAD_NS
+                ):
+                    cell.invoke(message)
+                    continue
             elif type(message) is ReturnGroup:
                 if self._take_group(message):
                     n_counted -= len(message) - 1
@@ -342,13 +356,13 @@ class System:
         rows = self._names.rows(group)
         if rows is None:
             return False
-        if rows is self._last_rows and not np.count_nonzero(self._masked):
+        masked = self._masked.some
+        if rows is self._last_rows and masked is None:
             # The same names as last time, all of them known and live.
             self.factory.take_group(group, rows, None)
             self._n_grouped += self._last_counts
             return True
         taken = rows >= 0
-        masked = self._masked if np.count_nonzero(self._masked) else None
         if masked is not None:
             is_mailed = masked[rows] & taken
             if not self._has_room(rows[is_mailed]):
@@ -516,15 +530,12 @@ class System:
         self._turn_is_due = False
         self.end_turn()
 
-    def _rows_to_mail(self) -> "np.ndarray[tuple[int], np.dtype[np.bool_]] | None":
+    def _rows_to_mail(self) -> Mask | None:
         # The rows of a columnar frame that its actors do not take on the spot; all of
         # them where something waits for its turn, for that came first. Without room for
         # each the frame is refused before any of it is staged: it will be taken again.
-        if self.dispatcher.ready:
-            mailed = self._every_row
-        elif np.count_nonzero(self._masked):
-            mailed = self._masked
-        else:
+        mailed = self._every_row if self._ready else self._masked.some
+        if mailed is None:
             return None
         for row in np.flatnonzero(mailed).tolist():
             self._cell_of_symbol[self.factory.symbols[row]].mailbox.check_room()
@@ -581,7 +592,7 @@ class System:
         # What subscribers see of an actor that cannot take messages, and its way back.
         row = self.factory.row_of.get(cell.name)
         if row is not None and cell.behavior is self.factory.actors[cell.name]:
-            self._masked[row] = cell.state is not CellState.LIVE
+            self._masked.mark(row, is_marked=cell.state is not CellState.LIVE)
             for cohort in self.factory.cohorts:
                 cohort.override(row, *self._standing_of(cohort, row))
         elif cell.behavior is self.factory.broadcasters.get(cell.name):

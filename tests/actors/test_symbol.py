@@ -2,12 +2,12 @@
 
 from math import inf, nan
 
-import numpy as np
 import pytest
 
 from beta_factory.actors import Factor, MarketBetaConfig
 from beta_factory.actors.behavior import Behavior
 from beta_factory.actors.cohort import Cohort
+from beta_factory.actors.row_mask import RowMask
 from beta_factory.actors.symbol import SymbolActor, SymbolWindow
 from beta_factory.actors.tally import Drop, Tally
 from beta_factory.messages import BetaUpdated, Heartbeat, Message
@@ -32,7 +32,7 @@ class Stage:
             )
             for cohort in self.cohorts.values()
         )
-        self.apart = np.zeros(3, dtype=np.bool_)
+        self.apart = RowMask(3)
         self.actor = SymbolActor("BAC", windows, self.tally, self.apart)
 
     def open(self, benchmark: str, ts: int, value: float) -> None:
