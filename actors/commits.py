@@ -217,7 +217,9 @@ class Commits:
         self.n_pairs += len(rows)
         newest = self._slab.newest
         if rows is self._all_rows:
-            plain = self._standing.all_paired(newest, numbers[0])
+            plain = self._standing.all_paired(
+                newest, numbers[0], are_alike=self._slab.are_alike
+            )
             if plain is not None:
                 self._put(rows, n, numbers, ts_inits, plain)
                 return

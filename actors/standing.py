@@ -44,8 +44,10 @@ class Standing:
         self._now_ns = 0
         self.revision = np.zeros(n_rows, dtype=np.int32)
         """Corrections of each row since its newest pair."""
-        self._last_pair = np.full(n_rows, -1, dtype=np.int64)
-        """Index of the bar of each row's newest pair; -1 = none yet."""
+        self._noted_pair = np.full(n_rows, -1, dtype=np.int64)
+        """Index of the bar of each row's newest pair, -1 = none yet,"""
+        self._all_paired = -1
+        """if that is not this bar, of which every row has a pair."""
         self._silent_from = 0
         """No row falls silent before this bar opens."""
         self._was_warm = np.zeros(n_rows, dtype=np.bool_)
@@ -62,7 +64,7 @@ class Standing:
         """Time on the clock of each row's newest pair; -1 = none yet."""
         self._is_late = np.zeros(n_rows, dtype=np.bool_)
         """Rows whose silence was too long when the clock was last looked at."""
-        self._last_pair_cells = self._last_pair.data
+        self._last_pair_cells = self._noted_pair.data
         self._was_warm_cells = self._was_warm.data
         self._revision_cells = self.revision.data
         self._announced: set[int] = set()
@@ -77,6 +79,14 @@ class Standing:
         """Rows of which nothing is published but that they are halted or removed."""
         self.has_quiet = False
 
+    @property
+    def _last_pair(self) -> NDArray[np.int64]:
+        # Index of the bar of each row's newest pair; -1 = none yet.
+        if self._all_paired >= 0:
+            np.maximum(self._noted_pair, self._all_paired, out=self._noted_pair)
+            self._all_paired = -1
+        return self._noted_pair
+
     def paired(self, rows: Rows | None, bar: int) -> None:
         """Note a fresh pair of each row at the newest bar; ``None`` = of all rows."""
         where = _EVERY_ROW if rows is None else rows
@@ -89,7 +99,7 @@ class Standing:
             self._is_late[where] = False
 
     def all_paired(
-        self, bar: int, beta: NDArray[np.float64]
+        self, bar: int, beta: NDArray[np.float64], *, are_alike: bool
     ) -> tuple[Codes, Codes, NDArray[np.int32]] | None:
         """Note a fresh pair of every row; return status, reason and revision of each.
 
@@ -102,15 +112,17 @@ class Standing:
             Index of the newest bar.
         beta
             Slope of every window, at least one; NaN = undefined.
+        are_alike
+            Whether it is known that one of them is defined only where all are.
         """
         if (
             self._all_were_warm
             and self._stale_ns is None
             and not (self._has_revisions or self._n_overridden)
             and (self.watch is None or not self.watch.is_active)
-            and not isnan(np.minimum.reduce(beta))
+            and not isnan(beta.item(0) if are_alike else np.minimum.reduce(beta))
         ):
-            self._last_pair[:] = bar
+            self._all_paired = bar
             return self._all_ok, self._no_reasons, self._no_revisions
         return None
 

@@ -54,6 +54,9 @@ class Grid(ABC):
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[-1]
         """The newest bar's returns, NaN = none yet; write here, then `add`."""
+        self.are_alike = False
+        """Whether in the last estimate a row is known to be undefined only where all
+        are: none of them lacked a bar."""
 
     @abstractmethod
     def advance(self, stamp: int, benchmark_return: float) -> None:

@@ -181,7 +181,9 @@ class WindowSlab(LonePairs):
                 exact = self._recalculate(some if rows is None else rows[some])
                 statistics[:, some] = exact[: len(statistics)]
         if isinstance(n, np.ndarray):
+            self.are_alike = False
             return n, statistics
+        self.are_alike = not len(doubts)
         if n != self._n_pairs.item(0):
             self._n_pairs = np.full(len(self._n_pairs), n)
         all_n = self._n_pairs

@@ -8,7 +8,7 @@ a header comes out all the same: first the payloads are taken, then `check` is c
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from ..messages import FrameTooLargeError
 from .group_finder import FEWEST_BYTES, LONGEST_PAYLOAD, MARK, GroupFinder
@@ -20,6 +20,9 @@ DEFAULT_MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """Room for a columnar frame of 20,000 symbols (2 MB) with a wide margin; a length
 above it is a peer that does not speak this protocol."""
 
+
+LONG_PAYLOAD: Final = 4096
+"""Bytes from which on a view of a read costs less than a copy of a part of it."""
 
 _pack_length: Final = struct.Struct(">I").pack
 _unpack_length: Final = struct.Struct(">I").unpack_from
@@ -74,7 +77,7 @@ class FrameReader:
             and 0 <= n_payload <= self.max_frame_bytes
             and _unpack_length(data)[0] == n_payload
         ):
-            return data[HEADER_BYTES:]
+            return _part(data, HEADER_BYTES, len(data))
         return None
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -162,7 +165,11 @@ class FrameReader:
                 break
             if mark is not None and stream.startswith(mark, start):
                 break
-            take(stream[start:end])
+            take(
+                stream[start:end]
+                if length < LONG_PAYLOAD
+                else _part(stream, start, end)
+            )
             at = end
         return at
 
@@ -186,3 +193,12 @@ class FrameReader:
         """
         if self._announced > self.max_frame_bytes:
             raise FrameTooLargeError(self._announced, self.max_frame_bytes)
+
+
+def _part(data: bytes, start: int, end: int) -> bytes:
+    # Bytes to whoever decodes them, which is all that is done to a payload.
+    if end - start < LONG_PAYLOAD:
+        return data[start:end]
+    view: Any = memoryview(data)[start:end]
+    as_bytes: bytes = view
+    return as_bytes
