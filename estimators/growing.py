@@ -77,9 +77,10 @@ class GrowingSets(Grid):
         is_complete, may_be_tiny = terms.of_bar(returns, self._away)
         if may_be_tiny:
             self._look_for_tiny(self.newest, terms.asset[0])
-        np.add(growing.asset, terms.asset, out=growing.asset)
+        for grown in growing.flat:
+            np.add(grown, terms.flat, grown)
         if is_complete:
-            cells[:] = returns
+            self.cells[:] = returns.data
             self._is_complete[slot] = True
             shared, term = growing.shared, terms.shared
             for lane in (BACK, HEAD):

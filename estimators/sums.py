@@ -84,6 +84,8 @@ class Sets:
         self.n_sets = n_sets
         self.n_rows = n_rows
         self.asset = np.zeros((n_sets, SIDE, n_rows))
+        self.flat = list(self.asset.reshape(n_sets, SIDE * n_rows))
+        """``asset`` as one column per set."""
         self.cells = cells_of(self.asset)
         """``asset`` as flat scalars."""
         self.shared: list[Shared] = [NOTHING] * n_sets
@@ -153,11 +155,11 @@ class Sets:
 
     def add(self, at: int, of: int, terms: "Terms", *, is_complete: bool) -> None:
         """Make a set equal to another with one bar more."""
-        np.add(self.asset[of], terms.asset, out=self.asset[at])
+        np.add(self.asset[of], terms.asset, self.asset[at])
         is_own = self.is_own[of] or not is_complete
         if is_own:
             side = column(terms.shared) if is_complete else terms.own
-            np.add(self.benchmark(of), side, out=self.own[at])
+            np.add(self.benchmark(of), side, self.own[at])
         self.is_own[at] = is_own
         self.shared[at] = plus(self.shared[of], terms.shared)
 
@@ -185,20 +187,24 @@ class Terms:
     def __init__(self, n_rows: int, scratch: "Terms | None" = None) -> None:
         self.asset: Floats = scratch.asset if scratch else np.zeros((SIDE, n_rows))
         """y, xy and yy as deviations; 0 where the pair is missing."""
+        self.flat = self.asset.reshape(-1)
+        """The same as one column."""
         self.shared = NOTHING
         """1, x and xx of a pair that is there."""
         self.own = np.zeros((SIDE, n_rows))
         """1, x and xx of the pairs that are there, 0 elsewhere."""
         self.n_present = n_rows
         """How many there are."""
-        self._y_and_xy = self.asset[: XY + 1]
+        self._y = self.asset[Y]
+        self._y_cells = self._y.data
+        self._xy = self.asset[XY]
         self._yy = self.asset[YY]
-        self._one_and_x = np.ones((2, 1))
+        self._x: Floats = np.zeros(())
 
     def of_benchmark(self, deviation: float) -> None:
         """Compute ``shared`` from the benchmark's deviation."""
         self.shared = 1.0, deviation, deviation * deviation
-        self._one_and_x[1] = deviation
+        self._x[()] = deviation
 
     def of_bar(self, returns: Floats, pivots: Floats | None) -> tuple[bool, bool]:
         """Compute ``asset``, and ``own`` where some return is missing.
@@ -229,13 +235,14 @@ class Terms:
     def of_gappy_bar(self, returns: Floats, pivots: Floats | None) -> None:
         """Compute ``asset`` and ``own`` where some returns are known to be missing."""
         absent = np.isnan(returns)
-        y = self._yy
+        y = self._y
         if pivots is None:
             np.copyto(y, returns)
         else:
             np.subtract(returns, pivots, out=y)
         np.copyto(y, 0.0, where=absent)
-        self.of_complete_bar(y, None)
+        np.multiply(y, self._x, self._xy)
+        np.multiply(y, y, self._yy)
         self._note_absent(absent)
 
     def _note_absent(self, absent: NDArray[np.bool_]) -> None:
@@ -245,9 +252,14 @@ class Terms:
 
     def of_complete_bar(self, returns: Floats, pivots: Floats | None) -> None:
         """Compute ``asset`` where it is known that no return is missing."""
-        y = returns if pivots is None else np.subtract(returns, pivots, out=self._yy)
-        np.multiply(self._one_and_x, y, out=self._y_and_xy)
-        np.multiply(y, y, out=self._yy)
+        y = self._y
+        if pivots is None:
+            y = returns
+            self._y_cells[:] = returns.data  # as ``y[:] = returns``, in half the time
+        else:
+            np.subtract(returns, pivots, y)
+        np.multiply(y, self._x, self._xy)
+        np.multiply(y, y, self._yy)
 
 
 def plus(one: Shared, other: Shared) -> Shared:

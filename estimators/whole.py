@@ -27,6 +27,10 @@ pairs have no statistics, so they take part with numbers that give no offence, a
 NaN in the end.
 
 Nothing is lost but time where it cannot be seen: then the readable form decides.
+
+With a turn made of forty such steps, what a step costs before it begins counts: a
+number that all rows share is an array without dimensions, which takes 0.3 us less than
+a float to multiply with, and where a step writes is told by position, for 0.1 us.
 """
 
 from math import nan, sqrt
@@ -42,8 +46,18 @@ from .doubt import (
     usual_limits,
 )
 from .moments import Floats
-from .ols import R_SQUARED, RESIDUAL_STD, STATISTICS, Moments, solve
-from .sums import XY, YY, Basis, N, Shared
+from .ols import (
+    ALPHA,
+    BETA,
+    R_SQUARED,
+    RESIDUAL_STD,
+    STATISTICS,
+    STD_ERROR,
+    T_STAT,
+    Moments,
+    solve,
+)
+from .sums import XY, YY, Basis, N, Shared, X, Y
 
 Side = Floats | float
 """What is said of the benchmark, row by row or of all rows."""
@@ -72,6 +86,8 @@ class WholePass:
         self._mean_y, self._cxy = np.empty((2, n_rows))
         self._mean_x, self._root_x, self._dof = np.empty((3, n_rows))
         """Of each row, where rows lack different bars."""
+        self._of_all: tuple[Floats, ...] = tuple(np.empty(()) for _ in range(6))
+        """n, x, mean_x, cxx, its root and the degrees of freedom, where no row does."""
 
     def takes(self, benchmark: Floats | Shared, basis: Basis) -> bool:
         """Return whether such windows are of the kind that this pass is for.
@@ -111,44 +127,61 @@ class WholePass:
         doubts
             Rows.
         """
-        n, x, xx = benchmark
         own = benchmark if isinstance(benchmark, np.ndarray) else None
         few, n_of_few = _NO_ROWS, None
         if own is not None and np.minimum.reduce(own[N]) < self._fewest:
             few = np.flatnonzero(own[N] < self._fewest)
             n_of_few = own[N, few]
             sums[:, few], own[:, few] = _HARMLESS, _HARMLESS_SIDE
-        y, xy, yy = sums
+        n, x, xx = benchmark
+        y, xy, yy = sums[Y], sums[XY], sums[YY]
         mean_y, cxy = self._mean_y, self._cxy
-        np.divide(y, n, out=mean_y)
-        np.multiply(mean_y, x, out=cxy)
-        np.subtract(xy, cxy, out=cxy)
-        cyy = np.multiply(y, mean_y, out=xy)
-        np.subtract(yy, cyy, out=cyy)
+        by_n, by_x, by_mean_x, by_cxx, by_root_x, by_dof = self._of_all
+        if own is None:
+            by_n[()], by_x[()], by_dof[()] = n, x, n - _DOF
+        else:
+            by_n, by_x = own[N], own[X]
+        np.divide(y, by_n, mean_y)
+        np.multiply(mean_y, by_x, cxy)
+        np.subtract(xy, cxy, cxy)
+        cyy = np.multiply(y, mean_y, xy)
+        np.subtract(yy, cyy, cyy)
         if basis.pivots is not None:
             mean_y += basis.pivots
-        mean_x, cxx = self._side(benchmark, basis.pivot_x)
+        mean_x: Side
+        cxx: Side
+        if own is None:
+            mean_x = x / n
+            cxx = xx - x * mean_x
+            mean_x += basis.pivot_x
+            by_mean_x[()], by_cxx[()] = mean_x, cxx
+        else:
+            mean_x = by_mean_x = self._means_of(own, basis.pivot_x)
+            cxx = by_cxx = own[X]
         most_yy, least_r_squared = _limits(n, mean_x, cxx, xx, basis)
         out = np.empty((STATISTICS, len(yy)))
+        beta, alpha, std_error = out[BETA], out[ALPHA], out[STD_ERROR]
+        t_stat, r_squared, residual_std = out[T_STAT], out[R_SQUARED], out[RESIDUAL_STD]
         # Nothing below divides by 0 or overflows once the extremes have passed.
-        beta, alpha, std_error, t_stat, r_squared, residual_std = out
         least = least_ratio = 0.0
         if np.maximum.reduce(yy) <= most_yy:
-            np.divide(cxy, cxx, out=beta)
-            explained = np.multiply(beta, cxy, out=y)
-            ssr = np.subtract(cyy, explained, out=residual_std)
+            np.divide(cxy, by_cxx, beta)
+            explained = np.multiply(beta, cxy, y)
+            ssr = np.subtract(cyy, explained, residual_std)
             if np.minimum.reduce(ssr) > 0.0:
-                ratios = out[R_SQUARED : RESIDUAL_STD + 1]
-                dof = n - _DOF if own is None else np.subtract(n, _DOF, out=self._dof)
-                np.divide(ssr, dof, out=std_error)
-                np.divide(sums[:YY], sums[XY:], out=ratios)
-                least, least_ratio = np.minimum.reduce(ratios, axis=1).tolist()
-                np.multiply(beta, mean_x, out=alpha)
-                np.subtract(mean_y, alpha, out=alpha)
-                np.sqrt(std_error, out=residual_std)
-                root_x = sqrt(cxx) if own is None else np.sqrt(cxx, out=self._root_x)
-                np.divide(residual_std, root_x, out=std_error)
-                np.divide(beta, std_error, out=t_stat)
+                if own is None:
+                    by_root_x[()] = sqrt(cxx)
+                else:
+                    by_dof = np.subtract(by_n, _DOF, self._dof)
+                    by_root_x = np.sqrt(by_cxx, self._root_x)
+                np.divide(ssr, by_dof, std_error)
+                ratios = np.divide(sums[:YY], sums[XY:], out[R_SQUARED:])
+                least, least_ratio = np.minimum.reduce(ratios, 1).tolist()
+                np.multiply(beta, by_mean_x, alpha)
+                np.subtract(mean_y, alpha, alpha)
+                np.sqrt(std_error, residual_std)
+                np.divide(residual_std, by_root_x, std_error)
+                np.divide(beta, std_error, t_stat)
         if own is not None and n_of_few is not None:
             own[N, few] = n_of_few
         if not least_ratio * USUAL_SPREAD > 1.0:
@@ -164,19 +197,15 @@ class WholePass:
         moments = Moments(n, mean_x, mean_y, cxx, cxy, cyy, xx, yy)
         return out, hardly_following(rows, moments, r_squared, basis.error)
 
-    def _side(self, benchmark: Floats | Shared, pivot_x: float) -> tuple[Side, Side]:
-        # mean_x and cxx.
-        if not isinstance(benchmark, np.ndarray):
-            n, x, xx = benchmark
-            shift = x / n
-            return shift + pivot_x, xx - x * shift
-        counts, sums, squares = benchmark
-        mean_x = np.divide(sums, counts, out=self._mean_x)
-        centred = np.multiply(sums, mean_x, out=sums)
-        np.subtract(squares, centred, out=centred)
+    def _means_of(self, own: Floats, pivot_x: float) -> Floats:
+        # mean_x of each row; cxx takes the place of its sum.
+        n, x, xx = own
+        mean_x: Floats = np.divide(x, n, self._mean_x)
+        cxx = np.multiply(x, mean_x, x)
+        np.subtract(xx, cxx, cxx)
         if pivot_x:
             mean_x += pivot_x
-        return mean_x, centred
+        return mean_x
 
 
 def _limits(
