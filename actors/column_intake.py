@@ -41,9 +41,10 @@ def take_columns(
     returns = _returns_of(message, table)
     rows = table.rows
     # Both are NaN where a return is missing.
-    is_complete = bool(
-        np.minimum.reduce(returns, initial=0.0) >= -LARGEST
-        and np.maximum.reduce(returns, initial=0.0) <= LARGEST
+    is_complete = (
+        len(returns) > 0
+        and returns.item(returns.argmin()) >= -LARGEST
+        and returns.item(returns.argmax()) <= LARGEST
     )
     factory.n_columnar += len(returns)
     if not is_complete:
@@ -88,7 +89,7 @@ def _returns_of(message: ReturnsObserved, table: SymbolTable) -> NDArray[np.floa
             f"period_returns, was {len(message.period_returns)}"
         )
         raise MalformedMessageError(msg)
-    return np.frombuffer(message.period_returns, dtype=_FLOAT64)
+    return np.frombuffer(message.period_returns, _FLOAT64)
 
 
 def _look_alone(

@@ -121,16 +121,19 @@ class SlabSets(GrowingSets):
         """
         self._take_in()
         sets, at = self._front()
-        front, back = sets.asset[at], self._growing.asset[BACK]
         growing = self._growing
         is_shared = not (sets.is_own[at] or growing.is_own[BACK])
         shared = plus(sets.shared[at], growing.shared[BACK])
         if rows is None:
-            asset = np.add(front, back, out=self._terms.asset if out is None else out)
+            if out is None:
+                out = self._terms.asset
+                np.add(sets.flat[at], growing.flat[BACK], self._terms.flat)
+            else:
+                np.add(sets.asset[at], growing.asset[BACK], out)
             if is_shared:
-                return asset, shared
-            return asset, sets.benchmark(at) + growing.benchmark(BACK)
-        asset = front[:, rows] + back[:, rows]
+                return out, shared
+            return out, sets.benchmark(at) + growing.benchmark(BACK)
+        asset = sets.asset[at][:, rows] + growing.asset[BACK][:, rows]
         if is_shared:
             return asset, shared
         side = sets.benchmark_of(at, rows) + growing.benchmark_of(BACK, rows)

@@ -155,7 +155,7 @@ class Sets:
 
     def add(self, at: int, of: int, terms: "Terms", *, is_complete: bool) -> None:
         """Make a set equal to another with one bar more."""
-        np.add(self.asset[of], terms.asset, self.asset[at])
+        np.add(self.flat[of], terms.flat, self.flat[at])
         is_own = self.is_own[of] or not is_complete
         if is_own:
             side = column(terms.shared) if is_complete else terms.own
@@ -165,7 +165,7 @@ class Sets:
 
     def merge(self, at: int, other: "Sets", of: int) -> None:
         """Add one of other sets to a set."""
-        self.asset[at] += other.asset[of]
+        np.add(self.flat[at], other.flat[of], self.flat[at])
         if self.is_own[at] or other.is_own[of]:
             side = self.split(at)
             side += other.benchmark(of)
@@ -223,10 +223,11 @@ class Terms:
             have underflowed.
         """
         self.of_complete_bar(returns, pivots)
-        smallest = np.minimum.reduce(self._yy, initial=np.inf)
+        yy = self._yy
+        smallest = yy.item(yy.argmin()) if len(yy) else np.inf
         if smallest >= 0.0:
             return True, not smallest > _TINY_SQUARE
-        smallest = np.fmin.reduce(self._yy)  # of those that are there
+        smallest = np.fmin.reduce(yy)  # of those that are there
         absent = np.isnan(returns)
         np.copyto(self.asset, 0.0, where=absent)
         self._note_absent(absent)

@@ -30,7 +30,8 @@ Nothing is lost but time where it cannot be seen: then the readable form decides
 
 With a turn made of forty such steps, what a step costs before it begins counts: a
 number that all rows share is an array without dimensions, which takes 0.3 us less than
-a float to multiply with, and where a step writes is told by position, for 0.1 us.
+a float to multiply with; where a step writes is told by position, for 0.1 us; and the
+place of the least value is found 0.8 us sooner than the value by reduction.
 """
 
 from math import nan, sqrt
@@ -129,7 +130,7 @@ class WholePass:
         """
         own = benchmark if isinstance(benchmark, np.ndarray) else None
         few, n_of_few = _NO_ROWS, None
-        if own is not None and np.minimum.reduce(own[N]) < self._fewest:
+        if own is not None and own[N].min() < self._fewest:
             few = np.flatnonzero(own[N] < self._fewest)
             n_of_few = own[N, few]
             sums[:, few], own[:, few] = _HARMLESS, _HARMLESS_SIDE
@@ -164,19 +165,20 @@ class WholePass:
         t_stat, r_squared, residual_std = out[T_STAT], out[R_SQUARED], out[RESIDUAL_STD]
         # Nothing below divides by 0 or overflows once the extremes have passed.
         least = least_ratio = 0.0
-        if np.maximum.reduce(yy) <= most_yy:
+        if yy.item(yy.argmax()) <= most_yy:
             np.divide(cxy, by_cxx, beta)
             explained = np.multiply(beta, cxy, y)
             ssr = np.subtract(cyy, explained, residual_std)
-            if np.minimum.reduce(ssr) > 0.0:
+            if ssr.item(ssr.argmin()) > 0.0:
                 if own is None:
                     by_root_x[()] = sqrt(cxx)
                 else:
                     by_dof = np.subtract(by_n, _DOF, self._dof)
                     by_root_x = np.sqrt(by_cxx, self._root_x)
                 np.divide(ssr, by_dof, std_error)
-                ratios = np.divide(sums[:YY], sums[XY:], out[R_SQUARED:])
-                least, least_ratio = np.minimum.reduce(ratios, 1).tolist()
+                np.divide(sums[:YY], sums[XY:], out[R_SQUARED:])
+                least = r_squared.item(r_squared.argmin())
+                least_ratio = residual_std.item(residual_std.argmin())
                 np.multiply(beta, by_mean_x, alpha)
                 np.subtract(mean_y, alpha, alpha)
                 np.sqrt(std_error, residual_std)
@@ -213,11 +215,11 @@ def _limits(
 ) -> tuple[float, float]:
     # The most that yy, and the least that r**2 of a usual row may be: of the extremes.
     if isinstance(n, np.ndarray):
-        n = float(np.minimum.reduce(n))
+        n = n.item(n.argmin())
     if isinstance(cxx, np.ndarray):
-        cxx = float(np.minimum.reduce(cxx))
+        cxx = cxx.item(cxx.argmin())
     if isinstance(xx, np.ndarray):
-        xx = float(np.maximum.reduce(xx))
+        xx = xx.item(xx.argmax())
     if isinstance(mean_x, np.ndarray):
         mean_x = sqrt(xx / n) + abs(basis.pivot_x)  # or above it
     if cxx <= 0.0:
