@@ -5,13 +5,13 @@ who ask for rows, and are made here.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from math import isnan
 from struct import error as StructError  # noqa: N812 - it is a class
 from struct import unpack
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from msgspec import ValidationError
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ def _number(value: float) -> float | None:
     return None if isnan(value) else float(value)
 
 
-@dataclass(slots=True)
-class BetaColumns:
+class BetaColumns(msgspec.Struct, eq=False):
     """Updates of some symbols of one factor at one bar, ``k`` rows of them."""
 
     factor: str
@@ -167,9 +166,9 @@ class BetaColumns:
             # no positions mean all of the table: none of it needs a list of its own
             table, names, whole = None, (), True
         numbers: Any = np.ascontiguousarray(self.numbers).reshape(-1).data
-        beta, alpha, std_error, t_stat, r_squared, residual_std = (
+        beta, alpha, std_error, t_stat, r_squared, residual_std = [
             numbers[i * k : (i + 1) * k] for i in range(STATISTICS)
-        )
+        ]
         symbols: int | tuple[str, ...]
         if table is not None:
             symbols = table

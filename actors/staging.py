@@ -122,6 +122,11 @@ class Staging(Commits, ABC):
         """
         if len(rows) <= SMALL_FRAME:
             return self._stage_each(rows, ts_event, returns, repeat(ts_init))
+        is_open = ts_event == self._paired_stamp
+        if is_open and rows is self._seen_whole and self._is_untouched:
+            # The first frame of a bar, which all others are like.
+            self._commit_column(returns, np.array([ts_init]), is_whole=is_complete)
+            return []
         is_there = None
         if not is_complete:
             is_there = ~np.isnan(returns)
@@ -131,7 +136,6 @@ class Staging(Commits, ABC):
         if column is None:
             return self._stage_each(rows, ts_event, returns, repeat(ts_init))
         is_whole = self._is_whole(rows)
-        is_open = ts_event == self._paired_stamp
         if not (is_open and self._is_untouched):
             is_free = np.isnan(column if is_whole else column[rows])
             if is_there is not None:

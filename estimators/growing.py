@@ -67,7 +67,8 @@ class GrowingSets(Grid):
 
     def fill(self, returns: Floats) -> None:
         """Add the newest bar's returns of all rows."""
-        self._take_in()
+        if self._alone:
+            self._take_in()
         slot = self.newest % len(self.stamps)
         cells = self._y[slot]
         if isnan(self._x[slot]):
@@ -154,7 +155,8 @@ class GrowingSets(Grid):
 
     def _settle(self) -> None:
         # The newest bar takes no more pairs.
-        self._take_in()
+        if self._alone:
+            self._take_in()
         if self._is_settled:
             return
         self._is_settled = True

@@ -193,7 +193,8 @@ class WindowSlab(LonePairs):
         self, row: int
     ) -> tuple[float, tuple[float, float, float, float, float, float]]:
         """Return (n, statistics) of one row: `estimate` over floats."""
-        self._take_in()
+        if self._alone:
+            self._take_in()
         return self._estimate_added(row)
 
     def _estimate_added(

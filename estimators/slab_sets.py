@@ -119,7 +119,8 @@ class SlabSets(GrowingSets):
         asset, benchmark
             Shapes (SIDE, k) and (SIDE, k), or three floats for every row.
         """
-        self._take_in()
+        if self._alone:
+            self._take_in()
         sets, at = self._front()
         growing = self._growing
         is_shared = not (sets.is_own[at] or growing.is_own[BACK])
@@ -198,6 +199,7 @@ class SlabSets(GrowingSets):
     def _begin_walk(self) -> None:
         if not self._segments:
             self._next = NO_BARS
+            self._to_merge, self._to_walk = [], 0
             return
         self._next = stretch = self._segments.popleft()
         self._release(stretch)
@@ -211,9 +213,9 @@ class SlabSets(GrowingSets):
 
     def _walk(self, turns: int) -> None:
         # Do this turn's share of preparing the next stretch's suffixes.
-        first, end = self._next.first, self._next.end
+        first, end, _ = self._next
         left = len(self._to_merge) + max(self._to_walk - first, 0)
-        if not self._next or not left:
+        if not left:
             return
         suffixes = self._suffixes[1 - self._in_use]
         for _ in range(-(-left // turns)):
