@@ -34,7 +34,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
-        self._is_complete[slot] = None
+        self._absent[slot] = None
         deviation = value - self._pivot_cells[row]
         self._look_for_tiny(bar, np.array([deviation]))
         x = float(self._x[slot])
@@ -52,7 +52,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         self._take_in()
         slot = bar % len(self.stamps)
         np.copyto(self._y[slot], returns, where=~np.isnan(returns))
-        self._is_complete[slot] = None
+        self._absent[slot] = None
         self._look_for_tiny(bar, returns - self._pivots)
         self._remake(np.flatnonzero(~np.isnan(returns)))
 
@@ -89,7 +89,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         """Take out every return of one row."""
         self._take_in()
         self._y[:, row] = nan
-        self._is_complete = [None] * len(self._is_complete)
+        self._absent = [None] * len(self._absent)
         self._split_all()
         self._remake(np.array([row]))
 

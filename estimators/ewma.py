@@ -111,8 +111,9 @@ class EwmaWindows(AmendableGrid):
             self._has_dropped = True
             self.oldest += 1
 
-    def fill(self, returns: Floats) -> None:
+    def fill(self, returns: Floats, absent: Rows | None = None) -> None:
         """Add the newest bar's returns of all rows."""
+        del absent
         rows = np.flatnonzero(~np.isnan(returns))
         self._y[self.newest % len(self.stamps), rows] = returns[rows]
         self.add(rows)

@@ -49,8 +49,8 @@ class Grid(ABC):
         self.stamps = np.zeros(capacity, dtype=np.int64)
         self._x = np.full(capacity, nan)
         self._y = np.full((capacity, n_rows), nan)
-        self._is_complete: list[bool | None] = [None] * capacity
-        """Of each bar: whether every row has a return; ``None`` = not known."""
+        self._absent: list[Rows | None] = [None] * capacity
+        """Of each bar: the rows without a return; ``None`` = not known."""
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[-1]
         """The newest bar's returns, NaN = none yet; write here, then `add`."""
@@ -72,13 +72,15 @@ class Grid(ABC):
         """
 
     @abstractmethod
-    def fill(self, returns: Floats) -> None:
+    def fill(self, returns: Floats, absent: Rows | None = None) -> None:
         """Add the newest bar's returns of all rows.
 
         Parameters
         ----------
         returns
             Shape (n_rows,); NaN = no return for this row (now).
+        absent
+            Rows for which there is none, ascending, where the caller knows them.
         """
 
     @abstractmethod
@@ -221,7 +223,7 @@ class Grid(ABC):
         self.stamps[slot] = stamp
         self._x[slot] = usable(benchmark_return)
         self._y[slot] = nan
-        self._is_complete[slot] = None
+        self._absent[slot] = None
         self.cells = self._columns[slot]
 
     def _bars(self) -> State:
@@ -248,7 +250,7 @@ class Grid(ABC):
         self.stamps[bars % capacity] = state["stamps"]
         self._x[bars % capacity] = state["x"]
         self._y[bars % capacity] = state["y"]
-        self._is_complete = [None] * capacity
+        self._absent = [None] * capacity
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[newest % capacity]
 
@@ -260,7 +262,7 @@ class Grid(ABC):
         for bar in range(self.newest, at - 1, -1):
             for ring in (self.stamps, self._x, self._y):
                 ring[(bar + 1) % n_slots] = ring[bar % n_slots]
-        self._is_complete = [None] * n_slots
+        self._absent = [None] * n_slots
         slot = at % n_slots
         self.stamps[slot] = stamp
         self._x[slot] = usable(benchmark_return)
@@ -291,7 +293,7 @@ class Grid(ABC):
         self.stamps[bars % (2 * old)] = stamps[bars % old]
         self._x[bars % (2 * old)] = x[bars % old]
         self._y[bars % (2 * old)] = y[bars % old]
-        self._is_complete = [None] * (2 * old)
+        self._absent = [None] * (2 * old)
         self._columns = [cells_of(column) for column in self._y]
 
 

@@ -17,12 +17,28 @@ import numpy as np
 from .doubt import TINY, has_tiny
 from .grid import Grid, Rows
 from .moments import Floats, cells_of
-from .sums import SIDE, N, Sets, Terms, X, add_pair, column, count_pair, plus
+from .sums import (
+    NO_ROWS,
+    SIDE,
+    Sets,
+    Terms,
+    X,
+    Y,
+    absent_in,
+    add_pair,
+    column,
+    count_pair,
+    plus,
+)
 
 BACK: Final = 0
 HEAD: Final = 1
 _DENSE: Final = 0.3
 """Share of all rows from which on adding a whole column is cheaper than some rows."""
+
+
+_FEW: Final = 1 / 8
+"""Share of all rows up to which those that lack a bar are remembered."""
 
 
 class GrowingSets(Grid):
@@ -56,6 +72,8 @@ class GrowingSets(Grid):
         # The newest bar, while it takes pairs.
         self._is_settled = True
         self._n_added = 0
+        self._missing = NO_ROWS
+        """Rows that its first column lacked."""
         self._were_shared = [True, True]
         self._alone: list[int] = []
         """Rows whose pair came alone and is in no set yet."""
@@ -65,24 +83,29 @@ class GrowingSets(Grid):
         """Whether the newest bar is known to have taken no return yet."""
         return not (self._is_settled or self._n_added or self._alone)
 
-    def fill(self, returns: Floats) -> None:
+    def fill(self, returns: Floats, absent: Rows | None = None) -> None:
         """Add the newest bar's returns of all rows."""
         if self._alone:
             self._take_in()
         slot = self.newest % len(self.stamps)
-        cells = self._y[slot]
         if isnan(self._x[slot]):
-            np.copyto(cells, returns, where=~np.isnan(returns))
+            np.copyto(self._y[slot], returns, where=~np.isnan(returns))
             return
         terms, growing = self._terms, self._growing
-        is_complete, may_be_tiny = terms.of_bar(returns, self._away)
-        if may_be_tiny:
-            self._look_for_tiny(self.newest, terms.asset[0])
+        terms.of_bar(returns, self._away, NO_ROWS if absent is None else absent)
+        smallest = terms.smallest_square()
+        if isnan(smallest):
+            terms.of_bar(returns, self._away, absent_in(returns))
+            smallest = terms.smallest_square()
+        if smallest <= TINY * TINY:
+            self._look_for_tiny(self.newest, terms.asset[Y])
         for grown in growing.flat:
             np.add(grown, terms.flat, grown)
-        if is_complete:
+        if len(terms.absent):
+            self._grow_own(slot, returns)
+        else:
             self.cells[:] = returns.data
-            self._is_complete[slot] = True
+            self._absent[slot] = NO_ROWS
             shared, term = growing.shared, terms.shared
             for lane in (BACK, HEAD):
                 if growing.is_own[lane]:
@@ -91,14 +114,19 @@ class GrowingSets(Grid):
                 if not self._is_settled:  # else what rows share has the bar already
                     shared[lane] = plus(shared[lane], term)
             self._is_settled = True
+
+    def _grow_own(self, slot: int, returns: Floats) -> None:
+        # The benchmark side of those rows that have a return.
+        terms, growing = self._terms, self._growing
+        absent = terms.absent
+        if self._n_added:
+            np.copyto(self._y[slot], returns, where=~np.isnan(returns))
         else:
-            if self._n_added:
-                np.copyto(cells, returns, where=terms.own[N] != 0.0)
-            else:
-                cells[:] = returns
-            self._split_growing()
-            np.add(growing.own, terms.own, out=growing.own)
-            self._n_added += terms.n_present
+            self.cells[:] = returns.data
+            self._missing = absent
+        self._split_growing()
+        np.add(growing.own, terms.own, growing.own)
+        self._n_added += self.n_rows - len(absent)
 
     def add(self, rows: Rows) -> None:
         """Add the newest bar's returns of some rows, as they stand in `cells`."""
@@ -144,6 +172,7 @@ class GrowingSets(Grid):
         if self._is_settled:
             return
         self._n_added = 0
+        self._missing = NO_ROWS
         back_is_own, head_is_own = self._growing.is_own
         self._were_shared = [not back_is_own, not head_is_own]
         if x != self._last_x:
@@ -162,13 +191,22 @@ class GrowingSets(Grid):
         self._is_settled = True
         growing = self._growing
         is_complete = self._n_added == self.n_rows
-        self._is_complete[self.newest % len(self.stamps)] = is_complete
+        self._absent[self.newest % len(self.stamps)] = self._known_absent()
         if not is_complete:
             self._split_growing()
         for lane in (BACK, HEAD):
             if is_complete and self._were_shared[lane]:
                 growing.is_own[lane] = False
             growing.shared[lane] = plus(growing.shared[lane], self._terms.shared)
+
+    def _known_absent(self) -> Rows | None:
+        # Of the newest bar, if that column was all there was, and lacked few enough
+        # rows to remember them for as long as the bar is in the window.
+        if self._n_added == self.n_rows:
+            return NO_ROWS
+        n_missing = len(self._missing)
+        is_all = self._n_added + n_missing == self.n_rows
+        return self._missing if is_all and n_missing <= _FEW * self.n_rows else None
 
     def _take_in(self) -> None:
         # The pairs that came alone. The first shows that the bar's cells are in use.

@@ -79,8 +79,9 @@ class PairWindows(AmendableGrid):
         self.oldest = max(self.oldest, self.newest + 1 - self.lateness)
         self._open(stamp, benchmark_return)
 
-    def fill(self, returns: Floats) -> None:
+    def fill(self, returns: Floats, absent: Rows | None = None) -> None:
         """Add the newest bar's returns of all rows."""
+        del absent
         slot = self.newest % len(self.stamps)
         rows = self._all_rows
         present = ~np.isnan(returns)

@@ -14,7 +14,16 @@ from .grid import Rows
 from .growing import BACK, HEAD, GrowingSets
 from .moments import Floats
 from .ols import RowMoments
-from .sums import Basis, Sets, Shared, Terms, centre_one, error_of, plus
+from .sums import (
+    Basis,
+    Sets,
+    Shared,
+    Terms,
+    absent_in,
+    centre_one,
+    error_of,
+    plus,
+)
 
 
 class Segment(NamedTuple):
@@ -235,11 +244,8 @@ class SlabSets(GrowingSets):
             return
         terms = self._walk_terms
         terms.of_benchmark(x - self._pivot_x)
-        is_complete = self._is_complete[slot]
-        if is_complete:
-            terms.of_complete_bar(self._y[slot], self._away)
-        elif is_complete is None:
-            is_complete, _ = terms.of_bar(self._y[slot], self._away)
-        else:
-            terms.of_gappy_bar(self._y[slot], self._away)
-        suffixes.add(after - 1, after, terms, is_complete=is_complete)
+        returns, absent = self._y[slot], self._absent[slot]
+        if absent is None:
+            absent = absent_in(returns)
+        terms.of_bar(returns, self._away, absent)
+        suffixes.add(after - 1, after, terms)

@@ -47,6 +47,8 @@ from .ols import Moments, RowMoments
 
 Rows = NDArray[np.intp]
 
+NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
+
 Y: Final = 0
 XY: Final = 1
 YY: Final = 2
@@ -63,7 +65,6 @@ and they are quickly recalculated."""
 Shared = tuple[float, float, float]
 """A benchmark side that all rows have in common."""
 NOTHING: Final[Shared] = (0.0, 0.0, 0.0)
-_TINY_SQUARE: Final = TINY * TINY
 
 
 class Sets:
@@ -153,9 +154,10 @@ class Sets:
         if other.is_own[of]:
             self.own[at] = other.own[of]
 
-    def add(self, at: int, of: int, terms: "Terms", *, is_complete: bool) -> None:
+    def add(self, at: int, of: int, terms: "Terms") -> None:
         """Make a set equal to another with one bar more."""
         np.add(self.flat[of], terms.flat, self.flat[at])
+        is_complete = not len(terms.absent)
         is_own = self.is_own[of] or not is_complete
         if is_own:
             side = column(terms.shared) if is_complete else terms.own
@@ -192,21 +194,22 @@ class Terms:
         self.shared = NOTHING
         """1, x and xx of a pair that is there."""
         self.own = np.zeros((SIDE, n_rows))
-        """1, x and xx of the pairs that are there, 0 elsewhere."""
-        self.n_present = n_rows
-        """How many there are."""
-        self._y = self.asset[Y]
+        """1, x and xx of the pairs that are there, 0 elsewhere: where some are not."""
+        self.absent = NO_ROWS
+        """Rows without a pair."""
+        self._y, self._xy, self._yy = self.asset
         self._y_cells = self._y.data
-        self._xy = self.asset[XY]
-        self._yy = self.asset[YY]
+        self._present, self._own_x, self._own_xx = self.own
         self._x: Floats = np.zeros(())
+        self._xx: Floats = np.zeros(())
 
     def of_benchmark(self, deviation: float) -> None:
         """Compute ``shared`` from the benchmark's deviation."""
-        self.shared = 1.0, deviation, deviation * deviation
-        self._x[()] = deviation
+        square = deviation * deviation
+        self.shared = 1.0, deviation, square
+        self._x[()], self._xx[()] = deviation, square
 
-    def of_bar(self, returns: Floats, pivots: Floats | None) -> tuple[bool, bool]:
+    def of_bar(self, returns: Floats, pivots: Floats | None, absent: Rows) -> None:
         """Compute ``asset``, and ``own`` where some return is missing.
 
         Parameters
@@ -215,52 +218,44 @@ class Terms:
             Shape (n_rows,); NaN = missing.
         pivots
             Of the assets, shape (n_rows,); ``None`` = 0.
-
-        Returns
-        -------
-        is_complete, may_be_tiny
-            Whether no return is missing; whether a square is so small that it may
-            have underflowed.
+        absent
+            Rows whose return is missing.
         """
-        self.of_complete_bar(returns, pivots)
-        yy = self._yy
-        smallest = yy.item(yy.argmin()) if len(yy) else np.inf
-        if smallest >= 0.0:
-            return True, not smallest > _TINY_SQUARE
-        smallest = np.fmin.reduce(yy)  # of those that are there
-        absent = np.isnan(returns)
-        np.copyto(self.asset, 0.0, where=absent)
-        self._note_absent(absent)
-        return False, bool(smallest <= _TINY_SQUARE)
-
-    def of_gappy_bar(self, returns: Floats, pivots: Floats | None) -> None:
-        """Compute ``asset`` and ``own`` where some returns are known to be missing."""
-        absent = np.isnan(returns)
         y = self._y
         if pivots is None:
-            np.copyto(y, returns)
-        else:
-            np.subtract(returns, pivots, out=y)
-        np.copyto(y, 0.0, where=absent)
-        np.multiply(y, self._x, self._xy)
-        np.multiply(y, y, self._yy)
-        self._note_absent(absent)
-
-    def _note_absent(self, absent: NDArray[np.bool_]) -> None:
-        self.n_present = len(absent) - int(np.count_nonzero(absent))
-        present = np.subtract(1.0, absent, out=self.own[N])
-        np.multiply(column(self.shared)[X:], present, out=self.own[X:])
-
-    def of_complete_bar(self, returns: Floats, pivots: Floats | None) -> None:
-        """Compute ``asset`` where it is known that no return is missing."""
-        y = self._y
-        if pivots is None:
-            y = returns
-            self._y_cells[:] = returns.data  # as ``y[:] = returns``, in half the time
+            self._y_cells[:] = returns.data  # ``y[:] = returns``, in half the time
         else:
             np.subtract(returns, pivots, y)
+        if len(absent):
+            y[absent] = 0.0
+            present = self._present
+            present.fill(1.0)
+            present[absent] = 0.0
+            np.multiply(present, self._x, self._own_x)
+            np.multiply(present, self._xx, self._own_xx)
         np.multiply(y, self._x, self._xy)
         np.multiply(y, y, self._yy)
+        self.absent = absent
+
+    def smallest_square(self) -> float:
+        """Return the least yy of the pairs that are there; NaN = not all of them are.
+
+        Infinite where none is.
+        """
+        yy, absent = self._yy, self.absent
+        if len(absent) == len(yy):
+            return np.inf
+        if len(absent):
+            yy[absent] = np.inf
+        smallest: float = yy.item(yy.argmin())
+        if len(absent):
+            yy[absent] = 0.0
+        return smallest
+
+
+def absent_in(returns: Floats) -> Rows:
+    """Return the rows whose return is missing."""
+    return np.isnan(returns).nonzero()[0]
 
 
 def plus(one: Shared, other: Shared) -> Shared:

@@ -130,7 +130,7 @@ class WholePass:
         """
         own = benchmark if isinstance(benchmark, np.ndarray) else None
         few, n_of_few = _NO_ROWS, None
-        if own is not None and own[N].min() < self._fewest:
+        if own is not None and own[N].item(own[N].argmin()) < self._fewest:
             few = np.flatnonzero(own[N] < self._fewest)
             n_of_few = own[N, few]
             sums[:, few], own[:, few] = _HARMLESS, _HARMLESS_SIDE

@@ -13,6 +13,7 @@ from beta_factory.estimators.sums import (
     SIDE,
     Sets,
     Terms,
+    absent_in,
     add_pair,
     better_pivot,
     centre,
@@ -34,12 +35,12 @@ def bits(*parts: object) -> bytes:
     return b"".join(np.asarray(part, dtype=np.float64).tobytes() for part in parts)
 
 
-def terms_of(x: float, returns: FloatArray, pivots: FloatArray) -> tuple[Terms, bool]:
-    """Return what a bar adds, and whether it is complete."""
+def terms_of(x: float, returns: FloatArray, pivots: FloatArray) -> Terms:
+    """Return what a bar adds."""
     terms = Terms(N_ROWS)
     terms.of_benchmark(x)
-    is_complete, _ = terms.of_bar(returns, pivots)
-    return terms, is_complete
+    terms.of_bar(returns, pivots, absent_in(returns))
+    return terms
 
 
 @examples(60)
@@ -54,8 +55,7 @@ def test_adding_columns_and_adding_floats_gives_the_same_bits(
     for _ in range(n_bars):
         x, y = float(rng.normal()), rng.normal(0, 1, N_ROWS)
         y[rng.random(N_ROWS) < rng.choice([0.0, 0.3])] = nan
-        terms, is_complete = terms_of(x, y, pivots)
-        sets.add(0, 0, terms, is_complete=is_complete)
+        sets.add(0, 0, terms_of(x, y, pivots))
         for row in np.flatnonzero(~np.isnan(y)).tolist():
             add_pair(flat, row, N_ROWS, x, float(y[row] - pivots[row]))
             count_pair(flat, row + SIDE * N_ROWS, N_ROWS, x)
@@ -84,9 +84,9 @@ def test_a_split_set_is_worth_what_the_shared_one_is(
         if splits[at]:
             split.split(at)
         for row in values[at : at + 4]:
-            terms, is_complete = terms_of(float(row[-1]), row[:-1], np.zeros(N_ROWS))
+            terms = terms_of(float(row[-1]), row[:-1], np.zeros(N_ROWS))
             for sets in (shared, split):
-                sets.add(at, at, terms, is_complete=is_complete)
+                sets.add(at, at, terms)
     for sets in (shared, split):
         sets.merge(0, sets, 1)
     assert not any(shared.is_own)
