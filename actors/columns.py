@@ -25,6 +25,7 @@ from ..messages import (
 from ..messages.betas import BETA_TAG, updates_of
 
 Rows = NDArray[np.intp]
+NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.intp)
 
 FEW_ROWS = 16
 """Up to so many rows, what arrays of them cost to make is more than they save."""
@@ -64,11 +65,16 @@ class BetaColumns(msgspec.Struct, eq=False):
     """Updates folded into each row for one slow subscriber; ``None`` = none."""
     n_eff: NDArray[np.float64] | None = None
     """Effective numbers of pairs, NaN = undefined; ``None`` = ``n_obs``."""
-    is_whole: bool = False
-    """Whether ``rows`` are known to be all of them, in order."""
+    absent: Rows | None = None
+    """The rows that ``rows`` lack, which are in order then; ``None`` = not known."""
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether ``rows`` are known to be all of them, in order."""
+        return self.absent is not None and not len(self.absent)
 
     @property
     def seq(self) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..estimators import AmendableGrid
 from ..messages import Reason, Status
-from .columns import BetaColumns, Rows
+from .columns import NO_ROWS, BetaColumns, Rows
 from .config import Factor
 from .rows import BetaRow, BetaRows
 from .standing import Codes, Standing
@@ -157,18 +157,19 @@ class Commits:
     ) -> None:
         # A column in row order, NaN = missing, none of whose cells is filled yet.
         slab = self._slab
-        rows = self._all_rows
+        rows, absent = self._all_rows, NO_ROWS
         if not is_whole:
             is_absent = np.isnan(returns)
-            if np.count_nonzero(is_absent):
-                (rows,) = np.logical_not(is_absent).nonzero()
+            (absent,) = is_absent.nonzero()
+            if len(absent):
+                (rows,) = np.logical_not(is_absent, is_absent).nonzero()
         if len(rows) * WHOLE_PASS_SHARE < len(returns):
             if len(rows):
                 slab.column[rows] = returns[rows]
                 self._commit_rows(rows, ts_inits)
             return
-        slab.fill(returns)
-        self._emit_of_all(rows, ts_inits)
+        slab.fill(returns, absent)
+        self._emit_of_all(rows, ts_inits, absent)
 
     def _commit_rows(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
         # Rows in the order of their updates; their cells are filled.
@@ -200,12 +201,17 @@ class Commits:
         start = slab.window_start_of(row)
         return BetaRow(row, int(n), numbers, status, reason, 0, ts_init, start)
 
-    def _emit_of_all(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
-        # Some rows, of an estimate of all.
+    def _emit_of_all(
+        self,
+        rows: Rows,
+        ts_inits: NDArray[np.int64],
+        absent: Rows | None = None,
+    ) -> None:
+        # Some rows, of an estimate of all; the others where they are known.
         n, numbers = self._slab.estimate()
         if rows is not self._all_rows:
-            n, numbers = n[rows], numbers.take(rows, axis=1)
-        self._emit(rows, n, numbers, ts_inits)
+            n, numbers = n.take(rows), numbers.take(rows, 1)
+        self._emit(rows, n, numbers, ts_inits, absent)
 
     def _emit(
         self,
@@ -213,6 +219,7 @@ class Commits:
         n: NDArray[np.float64],
         numbers: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
+        absent: Rows | None = None,
     ) -> None:
         self.n_pairs += len(rows)
         newest = self._slab.newest
@@ -221,12 +228,13 @@ class Commits:
                 newest, numbers[0], are_alike=self._slab.are_alike
             )
             if plain is not None:
-                self._put(rows, n, numbers, ts_inits, plain)
+                self._put(rows, n, numbers, ts_inits, plain, absent=NO_ROWS)
                 return
             self._standing.paired(None, newest)
+            absent = NO_ROWS
         else:
-            self._standing.paired(rows, newest)
-        self._append(rows, n, numbers, ts_inits, is_fresh=True)
+            self._standing.paired(rows, newest, absent)
+        self._append(rows, n, numbers, ts_inits, absent, is_fresh=True)
 
     def _emit_status(
         self, rows: Rows, ts_init: int | None = None, *, announces: bool = False
@@ -244,6 +252,7 @@ class Commits:
         n: NDArray[np.float64],
         numbers: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
+        absent: Rows | None = None,
         *,
         announces: bool = False,
         is_fresh: bool = False,
@@ -253,13 +262,15 @@ class Commits:
             heard = ~standing.is_quiet[rows]
             rows, n, numbers = rows[heard], n[heard], numbers[:, heard]
             ts_inits = ts_inits if len(ts_inits) == 1 else ts_inits[heard]
+            absent = None
             if not len(rows):
                 return
         status, reason = standing.worth(
             rows, n, numbers[0], slab.newest, is_fresh=is_fresh
         )
         revision = standing.revisions(None if rows is self._all_rows else rows)
-        self._put(rows, n, numbers, ts_inits, (status, reason, revision))
+        worth = status, reason, revision
+        self._put(rows, n, numbers, ts_inits, worth, absent=absent)
 
     def _put(
         self,
@@ -268,6 +279,8 @@ class Commits:
         numbers: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
         worth: tuple[Codes, Codes, NDArray[np.int32]],
+        *,
+        absent: Rows | None,
     ) -> None:
         if n is not self._n:
             self._n, self._n_obs = n, n.astype(np.int32)
@@ -289,6 +302,6 @@ class Commits:
                 revision=revision,
                 ts_init=ts_inits,
                 n_eff=slab.effective(rows),
-                is_whole=rows is self._all_rows,
+                absent=absent,
             )
         )

@@ -12,7 +12,7 @@ from ..messages import BetaUpdated, Reason, Status, beta_topic
 from .columns import BetaColumns, Rows
 from .rows import BetaRows
 
-MAX_UNSTORED_ROUNDS: Final = 8
+MAX_UNSTORED_ROUNDS: Final = 4
 """How often every row may have been published since updates were last stored."""
 
 MAX_UNSTORED: Final = 64
@@ -59,6 +59,8 @@ class BetaPublisher:
         """Turns of all rows that ``_n_updates`` does not count yet."""
         self._seq = np.zeros(n_rows, dtype=np.int64)
         self._n_updates = np.zeros(n_rows, dtype=np.int64)
+        self._marks = np.zeros(n_rows, dtype=np.bool_)
+        """All False."""
         self.n_conflated = np.zeros(n_rows, dtype=np.int64)
         """Updates folded into newer ones per row, over all slow subscribers."""
         self.n_undelivered = np.zeros(n_rows, dtype=np.int64)
@@ -99,7 +101,7 @@ class BetaPublisher:
         n_updates = len(updates)
         self.last_seq += n_updates
         updates.first_seq = first
-        if updates.is_whole and (self._unstored or self._waiting):
+        if (self._unstored or self._waiting) and updates.is_whole:
             # Each row has a newer value now.
             self.catch_up()
             for older in self._unstored:
@@ -109,10 +111,10 @@ class BetaPublisher:
             self._is_ahead = False
         self._unstored.append(updates)
         self._n_unstored += n_updates
-        if (
-            self._n_unstored > MAX_UNSTORED_ROUNDS * len(self.symbols)
-            or len(self._unstored) > MAX_UNSTORED
-        ):
+        n_most = MAX_UNSTORED_ROUNDS * len(self.symbols)
+        while self._n_unstored > n_most and self._drop_oldest():
+            pass
+        if self._n_unstored > n_most or len(self._unstored) > MAX_UNSTORED:
             self._store()
 
     @property
@@ -128,15 +130,47 @@ class BetaPublisher:
         return self._n_updates
 
     def _count(self, updates: BetaColumns) -> None:
-        if updates.is_whole:
-            self._n_whole += 1
-        else:
+        absent = updates.absent
+        if absent is None:
             self._n_updates[updates.rows] += 1
+        else:
+            self._n_whole += 1
+            self._n_updates[absent] -= 1
 
     def catch_up(self) -> None:
         """Store what few rows wait for it: whoever has nothing else to do may."""
         while self._waiting:
             self._store_rows(self._waiting.popleft())
+
+    def _drop_oldest(self) -> bool:
+        # Store of the oldest what has no newer value, mostly nothing: where it is known
+        # which rows the newer ones lack. Return whether that was so.
+        oldest, *newer = self._unstored
+        marks = self._marks
+        without: Rows | None = None  # rows that nothing newer has
+        for updates in reversed(newer):
+            absent = updates.absent
+            if absent is None:
+                return False
+            if without is None:
+                without = absent
+            else:
+                marks[absent] = True
+                without = without[marks[without]]
+                marks[absent] = False
+            if not len(without):
+                break
+        if without is None or (len(without) and self._is_ahead):
+            return False
+        if len(without):
+            marks[without] = True
+            left = oldest.select(marks)
+            marks[without] = False
+            self._store_columns(left, left.rows)
+        self._count(oldest)
+        del self._unstored[0]
+        self._n_unstored -= len(oldest)
+        return True
 
     def _store(self) -> None:
         # Storing columns waits until somebody asks, or for some turns: the newest

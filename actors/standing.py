@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from ..estimators import PerRow, State
 from ..messages import Reason, Status
-from .columns import Rows
+from .columns import NO_ROWS, Rows
 from .config import MarketBetaConfig
 from .status import classify, classify_one
 from .watch import Watch
 
 Codes = NDArray[np.uint8]
 _QUIET = (Status.HALTED, Status.REMOVED)
-_NO_ROWS: Rows = np.zeros(0, dtype=np.intp)
 _EVERY_ROW: Final = slice(None)
 _FINE: Final = int(Status.OK), int(Reason.NONE)
 
@@ -87,10 +86,26 @@ class Standing:
             self._all_paired = -1
         return self._noted_pair
 
-    def paired(self, rows: Rows | None, bar: int) -> None:
-        """Note a fresh pair of each row at the newest bar; ``None`` = of all rows."""
+    def paired(self, rows: Rows | None, bar: int, absent: Rows | None = None) -> None:
+        """Note a fresh pair of each row at the newest bar.
+
+        Parameters
+        ----------
+        rows
+            Shape (k,); ``None`` = all.
+        bar
+            Its index.
+        absent
+            All other rows, where they are known.
+        """
         where = _EVERY_ROW if rows is None else rows
-        self._last_pair[where] = bar
+        last_pair = self._last_pair
+        if absent is None:
+            last_pair[where] = bar
+        else:
+            kept = last_pair.take(absent)
+            last_pair.fill(bar)
+            last_pair[absent] = kept
         if self._has_revisions:
             self.revision[where] = 0
             self._has_revisions = rows is not None
@@ -215,10 +230,10 @@ class Standing:
     def fallen_silent(self, newest: int) -> Rows:
         """Return the rows whose silence becomes too long with the newest bar."""
         if self._stale_bars is None:
-            return _NO_ROWS
+            return NO_ROWS
         if newest < self._silent_from:
             self._announced.clear()
-            return _NO_ROWS
+            return NO_ROWS
         last_allowed = newest - self._stale_bars
         # The next to fall silent: pairs only become newer, but for what comes late.
         later = self._last_pair > last_allowed
@@ -237,7 +252,7 @@ class Standing:
         """Set the clock; return the rows whose silence has become too long by it."""
         self._now_ns = max(self._now_ns, now_ns)
         if self._stale_ns is None:
-            return _NO_ROWS
+            return NO_ROWS
         fell = self._now_ns - self._seen_at >= self._stale_ns
         fell &= self._seen_at >= 0
         fell &= ~self._is_late
@@ -275,7 +290,7 @@ class Standing:
         """
         is_watched = self.watch is not None and self.watch.is_active
         is_plain = is_fresh and not self._n_overridden and not is_watched
-        if is_plain and not np.count_nonzero(np.isnan(beta)):
+        if is_plain and len(beta) and not isnan(beta.item(beta.argmin())):
             if not self._all_were_warm:
                 self._was_warm[rows] = True  # what is defined has enough pairs
                 self._all_were_warm = bool(self._was_warm.all())

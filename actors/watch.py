@@ -28,11 +28,10 @@ from numpy.typing import NDArray
 
 from ..estimators import Floats, PerRow, State
 from ..messages import Reason
-from .columns import Rows
+from .columns import NO_ROWS, Rows
 from .config import MarketBetaConfig
 
 Codes = NDArray[np.uint8]
-_NO_ROWS: Rows = np.zeros(0, dtype=np.intp)
 
 
 class Watch:
@@ -116,7 +115,7 @@ class Watch:
     def changed(self) -> Rows:
         """Return the rows that have something else to say than they said last."""
         if not self.is_active:
-            return _NO_ROWS
+            return NO_ROWS
         codes = self.reasons(self._every_row)
         rows = np.flatnonzero(codes != self._said)
         self._said[:] = codes

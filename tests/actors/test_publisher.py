@@ -108,15 +108,28 @@ def test_last_values_are_the_newest_updates(seed: int, n_turns: int) -> None:
 
 
 @examples(80)
-@given(seeds, st.integers(1, 40))
-def test_updates_are_remembered_whenever_somebody_asks(seed: int, n_turns: int) -> None:
+@given(
+    seeds,
+    st.integers(1, 40),
+    st.sampled_from(
+        [["whole", "some", "known", "few"], ["known"], ["known", "known", "few"]]
+    ),
+)
+def test_updates_are_remembered_whenever_somebody_asks(
+    seed: int, n_turns: int, kinds: list[str]
+) -> None:
     rng = np.random.default_rng(seed)
     publisher = BetaPublisher("market", "SPY", SYMBOLS)
     published: list[BetaUpdated] = []
-    with mock.patch("beta_factory.actors.publisher.MAX_UNSTORED", 3):
+    with mock.patch.multiple(
+        "beta_factory.actors.publisher",
+        MAX_UNSTORED=6,
+        MAX_UNSTORED_ROUNDS=2,
+        MAX_WAITING=1,
+    ):
         for turn in range(n_turns):
             updates: BetaColumns | BetaRows
-            kind = rng.choice(["whole", "some", "few"])
+            kind = rng.choice(kinds)
             if kind == "few":
                 updates = BetaRows("market", "SPY", SYMBOLS, turn, [
                     BetaRow(
@@ -126,10 +139,16 @@ def test_updates_are_remembered_whenever_somebody_asks(seed: int, n_turns: int) 
                 ])  # fmt: skip
             else:
                 rows = np.arange(len(SYMBOLS))
+                absent = None
                 if kind == "some":
                     rows = rng.permutation(rows)[:-1]
+                elif kind == "known":
+                    is_absent = rng.random(len(rows)) < 0.4
+                    rows, absent = rows[~is_absent], rows[is_absent]
+                else:
+                    absent = rows[:0]
                 updates = some_columns(rows, turn, seed + turn)
-                updates.is_whole = kind == "whole"
+                updates.absent = absent
             publisher.publish(updates)
             published += updates.as_rows()
             assert publisher.last_seq == len(published)
