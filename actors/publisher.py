@@ -160,9 +160,12 @@ class BetaPublisher:
                 marks[absent] = False
             if not len(without):
                 break
-        if without is None or (len(without) and self._is_ahead):
+        if without is None:
             return False
         if len(without):
+            self.catch_up()  # what waits may be older
+            if self._is_ahead:
+                return False
             marks[without] = True
             left = oldest.select(marks)
             marks[without] = False
