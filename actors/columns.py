@@ -27,6 +27,20 @@ from ..messages.betas import BETA_TAG, updates_of
 Rows = NDArray[np.intp]
 NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.intp)
 
+Split = tuple[Rows, Rows]
+"""The rows with a return, and those without one, both in order."""
+
+
+def split(returns: NDArray[np.float64], all_rows: Rows) -> Split:
+    """Return which of all rows have a return, and which have none (NaN)."""
+    is_absent = np.isnan(returns)
+    (absent,) = is_absent.nonzero()
+    if not len(absent):
+        return all_rows, NO_ROWS
+    (present,) = np.logical_not(is_absent, is_absent).nonzero()
+    return present, absent
+
+
 FEW_ROWS = 16
 """Up to so many rows, what arrays of them cost to make is more than they save."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..estimators import AmendableGrid
 from ..messages import Reason, Status
-from .columns import NO_ROWS, BetaColumns, Rows
+from .columns import NO_ROWS, BetaColumns, Rows, Split, split
 from .config import Factor
 from .rows import BetaRow, BetaRows
 from .standing import Codes, Standing
@@ -58,6 +58,7 @@ class Commits:
         """``_n``, the newest estimate's, as it is published."""
         self._all_rows: Rows = np.arange(n_rows)
         self._all_rows.setflags(write=False)  # it is part of updates
+        self._whole: Split = self._all_rows, NO_ROWS
 
     @property
     def n_bars(self) -> int:
@@ -152,17 +153,11 @@ class Commits:
         self,
         returns: NDArray[np.float64],
         ts_inits: NDArray[np.int64],
-        *,
-        is_whole: bool = False,
+        parts: Split | None = None,
     ) -> None:
         # A column in row order, NaN = missing, none of whose cells is filled yet.
         slab = self._slab
-        rows, absent = self._all_rows, NO_ROWS
-        if not is_whole:
-            is_absent = np.isnan(returns)
-            (absent,) = is_absent.nonzero()
-            if len(absent):
-                (rows,) = np.logical_not(is_absent, is_absent).nonzero()
+        rows, absent = parts or split(returns, self._all_rows)
         if len(rows) * WHOLE_PASS_SHARE < len(returns):
             if len(rows):
                 slab.column[rows] = returns[rows]
@@ -208,9 +203,8 @@ class Commits:
         absent: Rows | None = None,
     ) -> None:
         # Some rows, of an estimate of all; the others where they are known.
-        n, numbers = self._slab.estimate()
-        if rows is not self._all_rows:
-            n, numbers = n.take(rows), numbers.take(rows, 1)
+        is_whole = rows is self._all_rows
+        n, numbers = self._slab.estimate(None if is_whole else rows)
         self._emit(rows, n, numbers, ts_inits, absent)
 
     def _emit(

@@ -300,6 +300,7 @@ class GuardedCohort(Cohort):
             with self._tally.told_by(waiting.source_cells[row]):
                 self._tally.drop(refusal, message, is_as_sent=False)
             column[row] = nan
+            waiting.split = None
         return waiting
 
     def _judge(self, row: int, bar: int, period_return: float) -> Refusal | None:

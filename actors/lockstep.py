@@ -160,9 +160,7 @@ class Lockstep(Staging, ABC):
         if waiting is None:
             return
         if not is_missing:
-            self._commit_column(
-                waiting.column, np.array([ts_init]), is_whole=waiting.is_whole
-            )
+            self._commit_column(waiting.column, np.array([ts_init]), waiting.split)
         elif self._lateness:
             slab.fill(waiting.column)  # its benchmark may come late
             self._sources[opening.stamp] = waiting.sources

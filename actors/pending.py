@@ -8,13 +8,14 @@ a wrong clock must not shut out the bar that comes next.
 import numpy as np
 
 from ..estimators import Floats, PerRow, State, cells_of
+from .columns import Split
 from .tally import Drop, SourceNumbers, Tally
 
 
 class PendingBar:
     """One bar's returns, NaN where none has come."""
 
-    __slots__ = ("cells", "column", "is_whole", "source_cells", "sources")
+    __slots__ = ("cells", "column", "is_new", "source_cells", "sources", "split")
 
     def __init__(self, n_rows: int) -> None:
         self.column: Floats = np.full(n_rows, np.nan)
@@ -24,8 +25,16 @@ class PendingBar:
         """Who sent each return, should it wait in vain."""
         self.source_cells = self.sources.data
         """``sources``, one scalar at a time."""
-        self.is_whole = False
-        """Whether every row is known to have a return."""
+        self.is_new = True
+        """Whether no return has come yet."""
+        self.split: Split | None = None
+        """Which rows have one, where that is known."""
+
+    def fill(self, returns: Floats, parts: Split, source: int) -> None:
+        """Take the first returns, of all rows; NaN where there is none."""
+        self.column[:] = returns
+        self.sources[:] = source
+        self.is_new, self.split = False, parts
 
 
 class PendingBars:
@@ -95,6 +104,7 @@ class PendingBars:
         """Go on from a `state`."""
         for stamp, part in state.items():
             bar = self._bars[int(stamp)] = PendingBar(self._n_rows)
+            bar.is_new = False
             bar.column[:] = part["column"]
             bar.sources[:] = part["sources"]
 

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Rows
+from .columns import Rows, split
 from .commits import Commits
 from .config import Factor
 from .pending import PendingBars
@@ -125,8 +125,15 @@ class Staging(Commits, ABC):
         is_open = ts_event == self._paired_stamp
         if is_open and rows is self._seen_whole and self._is_untouched:
             # The first frame of a bar, which all others are like.
-            self._commit_column(returns, np.array([ts_init]), is_whole=is_complete)
+            parts = self._whole if is_complete else None
+            self._commit_column(returns, np.array([ts_init]), parts)
             return []
+        if ts_event > self.ts_event and self._is_whole(rows):
+            parts = self._whole if is_complete else split(returns, self._all_rows)
+            bar = self._pending.bar(ts_event) if len(parts[0]) else None
+            if bar is not None and bar.is_new:
+                bar.fill(returns, parts, self._tally.source)
+                return []
         is_there = None
         if not is_complete:
             is_there = ~np.isnan(returns)
@@ -146,7 +153,9 @@ class Staging(Commits, ABC):
         if is_open:
             self.commit()
             if is_whole:
-                self._commit_column(returns, ts_inits, is_whole=is_complete)
+                self._commit_column(
+                    returns, ts_inits, self._whole if is_complete else None
+                )
                 return []
         if is_there is not None:
             rows, returns = rows[is_there], returns[is_there]
@@ -222,6 +231,7 @@ class Staging(Commits, ABC):
         if cell != cell or (self._lateness and cell != period_return):  # noqa: PLR0124
             cells[row] = period_return
             bar.source_cells[row] = self._tally.source
+            bar.is_new, bar.split = False, None
             return None
         return Drop.DUPLICATE if cell == period_return else Drop.CONFLICT
 
@@ -231,10 +241,9 @@ class Staging(Commits, ABC):
         # The same for many rows, whose cells are empty; there is room for the bar.
         bar = self._pending.bar(ts_event)
         if bar is not None:
-            bar.is_whole = rows is self._seen_whole
-            where = slice(None) if bar.is_whole else rows
-            bar.column[where] = returns
-            bar.sources[where] = self._tally.source
+            bar.column[rows] = returns
+            bar.sources[rows] = self._tally.source
+            bar.is_new, bar.split = False, None
 
     def _stage_each(
         self,

@@ -57,6 +57,8 @@ for local minimum and maximum filters on rectangular and octagonal kernels", Pat
 Recognition Letters 13 (1992).
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,8 +69,11 @@ from .lone import LonePairs
 from .moments import Floats
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .recalc import batches, recalculate
-from .sums import SIDE, moments_of
+from .sums import SIDE, Basis, Shared, moments_of
 from .whole import WholePass
+
+_MOST: Final = 1 / 4
+"""Share of all rows from which on a pass over all of them beats gathering some."""
 
 
 class WindowSlab(LonePairs):
@@ -160,13 +165,19 @@ class WindowSlab(LonePairs):
     ) -> tuple[Floats, Floats]:
         """Return (n, statistics) of all or some rows."""
         basis = self.basis
-        asset, benchmark = self.sums(rows)
+        is_most = rows is None or len(rows) >= _MOST * self.n_rows
+        if is_most and rows is not None:
+            asset, benchmark, basis = self._taken(rows, basis)
+        else:
+            asset, benchmark = self.sums(rows)
         n_rows = asset.shape[1]
         n: Floats | float = benchmark[0]
-        if rows is None and n_rows and not full and self._whole.takes(benchmark, basis):
+        if rows is None and isinstance(n, np.ndarray):
+            n = n.copy()  # the next step overwrites it
+        if is_most and n_rows and not full and self._whole.takes(benchmark, basis):
             statistics, doubts = self._whole.estimate(asset, benchmark, basis)
         else:
-            moments = moments_of(asset, benchmark, basis, rows)
+            moments = moments_of(asset, benchmark, basis, None if is_most else rows)
             statistics = np.empty((ALL_STATISTICS if full else STATISTICS, n_rows))
             solve(moments, self.min_observations, statistics)
             doubts = doubtful(
@@ -188,6 +199,15 @@ class WindowSlab(LonePairs):
             self._n_pairs = np.full(len(self._n_pairs), n)
         all_n = self._n_pairs
         return all_n if n_rows == len(all_n) else all_n[:n_rows], statistics
+
+    def _taken(self, rows: Rows, basis: Basis) -> tuple[Floats, Floats | Shared, Basis]:
+        # `sums` and basis of most rows: less is done to all than to take them twice.
+        asset, benchmark = self.sums()
+        if isinstance(benchmark, np.ndarray):
+            benchmark = benchmark.take(rows, 1)
+        if basis.pivots is not None:
+            basis = basis._replace(pivots=basis.pivots.take(rows))
+        return asset.take(rows, 1), benchmark, basis
 
     def estimate_one(
         self, row: int

@@ -15,6 +15,7 @@ from .growing import BACK, HEAD, GrowingSets
 from .moments import Floats
 from .ols import RowMoments
 from .sums import (
+    SIDE,
     Basis,
     Sets,
     Shared,
@@ -68,6 +69,8 @@ class SlabSets(GrowingSets):
         self._longest = 0
         """Bars in the longest segment so far."""
         self._walk_terms = Terms(n_rows, self._terms)
+        self._side = np.empty((SIDE, n_rows))
+        """Where the benchmark sides of windows go that lack bars."""
         self._n_segments = 0
         """Most segments that a window is made of."""
         self._begin(0)
@@ -121,7 +124,7 @@ class SlabSets(GrowingSets):
             Shape (k,); ``None`` = all.
         out
             Where the asset side of all rows goes, shape (SIDE, n_rows); by default
-            where the next step overwrites it.
+            where the next step overwrites it, as it does the other side.
 
         Returns
         -------
@@ -135,6 +138,7 @@ class SlabSets(GrowingSets):
         is_shared = not (sets.is_own[at] or growing.is_own[BACK])
         shared = plus(sets.shared[at], growing.shared[BACK])
         if rows is None:
+            is_passing = out is None
             if out is None:
                 out = self._terms.asset
                 np.add(sets.flat[at], growing.flat[BACK], self._terms.flat)
@@ -142,7 +146,8 @@ class SlabSets(GrowingSets):
                 np.add(sets.asset[at], growing.asset[BACK], out)
             if is_shared:
                 return out, shared
-            return out, sets.benchmark(at) + growing.benchmark(BACK)
+            side = self._side if is_passing else None
+            return out, np.add(sets.benchmark(at), growing.benchmark(BACK), side)
         asset = sets.asset[at][:, rows] + growing.asset[BACK][:, rows]
         if is_shared:
             return asset, shared

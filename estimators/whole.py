@@ -76,7 +76,7 @@ class WholePass:
     Parameters
     ----------
     n_rows
-        Number of rows.
+        Number of rows, at most.
     min_observations
         Pairs below which statistics are NaN.
     """
@@ -136,7 +136,8 @@ class WholePass:
             sums[:, few], own[:, few] = _HARMLESS, _HARMLESS_SIDE
         n, x, xx = benchmark
         y, xy, yy = sums[Y], sums[XY], sums[YY]
-        mean_y, cxy = self._mean_y, self._cxy
+        k = len(y)
+        mean_y, cxy = self._mean_y[:k], self._cxy[:k]
         by_n, by_x, by_mean_x, by_cxx, by_root_x, by_dof = self._of_all
         if own is None:
             by_n[()], by_x[()], by_dof[()] = n, x, n - _DOF
@@ -160,7 +161,7 @@ class WholePass:
             mean_x = by_mean_x = self._means_of(own, basis.pivot_x)
             cxx = by_cxx = own[X]
         most_yy, least_r_squared = _limits(n, mean_x, cxx, xx, basis)
-        out = np.empty((STATISTICS, len(yy)))
+        out = np.empty((STATISTICS, k))
         beta, alpha, std_error = out[BETA], out[ALPHA], out[STD_ERROR]
         t_stat, r_squared, residual_std = out[T_STAT], out[R_SQUARED], out[RESIDUAL_STD]
         # Nothing below divides by 0 or overflows once the extremes have passed.
@@ -173,8 +174,8 @@ class WholePass:
                 if own is None:
                     by_root_x[()] = sqrt(cxx)
                 else:
-                    by_dof = np.subtract(by_n, _DOF, self._dof)
-                    by_root_x = np.sqrt(by_cxx, self._root_x)
+                    by_dof = np.subtract(by_n, _DOF, self._dof[:k])
+                    by_root_x = np.sqrt(by_cxx, self._root_x[:k])
                 np.divide(ssr, by_dof, std_error)
                 np.divide(sums[:YY], sums[XY:], out[R_SQUARED:])
                 least = r_squared.item(r_squared.argmin())
@@ -202,7 +203,7 @@ class WholePass:
     def _means_of(self, own: Floats, pivot_x: float) -> Floats:
         # mean_x of each row; cxx takes the place of its sum.
         n, x, xx = own
-        mean_x: Floats = np.divide(x, n, self._mean_x)
+        mean_x: Floats = np.divide(x, n, self._mean_x[: len(x)])
         cxx = np.multiply(x, mean_x, x)
         np.subtract(xx, cxx, cxx)
         if pivot_x:
