@@ -12,7 +12,7 @@ from ..messages import BetaUpdated, Reason, Status, beta_topic
 from .columns import BetaColumns, Rows
 from .rows import BetaRows
 
-MAX_UNSTORED_ROUNDS: Final = 4
+MAX_UNSTORED_ROUNDS: Final = 8
 """How often every row may have been published since updates were last stored."""
 
 MAX_UNSTORED: Final = 64
@@ -112,7 +112,7 @@ class BetaPublisher:
         self._unstored.append(updates)
         self._n_unstored += n_updates
         n_most = MAX_UNSTORED_ROUNDS * len(self.symbols)
-        while self._n_unstored > n_most and self._drop_oldest():
+        while self._n_unstored > n_most and self._drop_old():
             pass
         if self._n_unstored > n_most or len(self._unstored) > MAX_UNSTORED:
             self._store()
@@ -142,16 +142,18 @@ class BetaPublisher:
         while self._waiting:
             self._store_rows(self._waiting.popleft())
 
-    def _drop_oldest(self) -> bool:
-        # Store of the oldest what has no newer value, mostly nothing: where it is known
-        # which rows the newer ones lack. Return whether that was so.
-        oldest, *newer = self._unstored
-        marks = self._marks
+    def _drop_old(self) -> bool:
+        # Forget the turns whose every row has a newer value, where it is known which
+        # rows the newer ones lack; of the oldest, store the rows that have none. Return
+        # whether any was forgotten.
+        unstored, marks = self._unstored, self._marks
         without: Rows | None = None  # rows that nothing newer has
-        for updates in reversed(newer):
+        n_kept = 0
+        for updates in reversed(unstored[1:]):
             absent = updates.absent
             if absent is None:
                 return False
+            n_kept += 1
             if without is None:
                 without = absent
             else:
@@ -167,12 +169,13 @@ class BetaPublisher:
             if self._is_ahead:
                 return False
             marks[without] = True
-            left = oldest.select(marks)
+            left = unstored[0].select(marks)
             marks[without] = False
             self._store_columns(left, left.rows)
-        self._count(oldest)
-        del self._unstored[0]
-        self._n_unstored -= len(oldest)
+        for old in unstored[:-n_kept]:
+            self._count(old)
+            self._n_unstored -= len(old)
+        del unstored[:-n_kept]
         return True
 
     def _store(self) -> None:

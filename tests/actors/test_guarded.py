@@ -36,6 +36,7 @@ from strategies import (
     frame,
     markets,
     seeds,
+    wide_universe,
     wire,
 )
 
@@ -149,6 +150,18 @@ class TestHolding:
             asset("AAPL", 1, 9.0, ts_init=77),
             False,
         )
+
+    def test_of_a_whole_column_that_waits_only_the_others_are_heard(self) -> None:
+        symbols = wide_universe(70)
+        factory = a_factory(BOUND, *symbols)
+        values = [0.1] * 70
+        updates: list[BetaUpdated] = []
+        for stamp in range(1, 5):
+            values[7] = 0.1 if stamp < 4 else 9.0
+            heard(factory, [frame(stamp, symbols, values)])
+            updates = heard(factory, [bench(stamp, 0.01 * stamp)])
+        assert [update.symbol for update in updates] == [*symbols[:7], *symbols[8:]]
+        assert [(one.name, one.value) for one in held(factory)] == [(symbols[7], 9.0)]
 
     def test_a_benchmark_that_is_held_opens_no_bar(self) -> None:
         factory = a_factory()
