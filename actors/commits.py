@@ -82,9 +82,9 @@ class Commits:
         elif staged or self._staged_before:
             self._commit_staged()
 
-    def expect_one(self) -> None:
+    def prepare(self) -> None:
         """Get ready for a return that comes alone: nothing else is to be done."""
-        self._slab.expect_one()
+        self._slab.prepare()
 
     def _commit_staged(self) -> None:
         staged, ts_inits_of = self._staged, self._staged_ts_init

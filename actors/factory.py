@@ -371,7 +371,7 @@ class BetaFactory:
                     publisher.publish(each)
                 published += updates
             else:
-                cohort.expect_one()
+                cohort.prepare()
                 publisher.catch_up()
         return published
 

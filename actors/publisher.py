@@ -135,7 +135,8 @@ class BetaPublisher:
             self._n_updates[updates.rows] += 1
         else:
             self._n_whole += 1
-            self._n_updates[absent] -= 1
+            if len(absent):
+                self._n_updates[absent] -= 1
 
     def catch_up(self) -> None:
         """Store what few rows wait for it: whoever has nothing else to do may."""

@@ -99,6 +99,9 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         The sets themselves can be made anew, with the same operations in the same
         order: the state is a seventh of the memory.
         """
+        n_to_merge, to_walk = len(self._to_merge), self._to_walk
+        if self._has_walked:  # which is done again, then
+            n_to_merge, to_walk = self._before_walk
         return {
             **self._bars(),
             "first": self._first,
@@ -110,8 +113,8 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             "next": self._next[:2],
             "merged": [segment[:2] for segment in self._merged],
             "next_merged": [segment[:2] for segment in self._next_merged],
-            "n_to_merge": len(self._to_merge),
-            "to_walk": self._to_walk,
+            "n_to_merge": n_to_merge,
+            "to_walk": to_walk,
             "tiny_bar": self._tiny_bar,
             "longest": self._longest,
             "pivot_x": self._pivot_x,
@@ -164,6 +167,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
     def _replay(self, first: int, bars: Sequence[tuple[int, float, Floats]]) -> None:
         # A window that begins with these bars; the first gets the index ``first``.
         self.newest = first - 1
+        self._cleared = -1
         self._begin(first)
         for stamp, x, returns in bars:
             self.advance(stamp, x)

@@ -51,6 +51,8 @@ class Grid(ABC):
         self._y = np.full((capacity, n_rows), nan)
         self._absent: list[Rows | None] = [None] * capacity
         """Of each bar: the rows without a return; ``None`` = not known."""
+        self._cleared = -1
+        """A bar that is not there yet, but has no return any more."""
         self._columns = [cells_of(column) for column in self._y]
         self.cells = self._columns[-1]
         """The newest bar's returns, NaN = none yet; write here, then `add`."""
@@ -132,12 +134,16 @@ class Grid(ABC):
         self.add_one(row)
         return self.estimate_one(row)
 
-    def expect_one(self) -> None:
-        """Get ready for a return of the newest bar that comes alone.
+    def prepare(self) -> None:
+        """Do ahead what the next return will need, of this bar or the next.
 
-        Whoever has nothing else to do may call this, as often as they like.
+        Whoever has nothing else to do may call this, as often as they like: it changes
+        no number.
         """
-        return
+        bar = self.newest + 1
+        if self._cleared != bar and bar - self.oldest < len(self.stamps):
+            self._y[bar % len(self.stamps)] = nan
+            self._cleared = bar
 
     @abstractmethod
     def window_starts(self, rows: Rows | None = None) -> NDArray[np.int64]:
@@ -222,7 +228,8 @@ class Grid(ABC):
         self.newest = bar
         self.stamps[slot] = stamp
         self._x[slot] = usable(benchmark_return)
-        self._y[slot] = nan
+        if bar != self._cleared:
+            self._y[slot] = nan
         self._absent[slot] = None
         self.cells = self._columns[slot]
 

@@ -7,7 +7,7 @@ Theory of operation
 -------------------
 A return that comes alone is waited for, and most of what its statistics need is known
 when its bar opens: where the sums of its row lie, and all that is said of the
-benchmark, the same for every row that lacks no bar. `expect_one` puts that together
+benchmark, the same for every row that lacks no bar. `prepare` puts that together
 (`_Bar`), so that the row itself costs three sums, one root and four comparisons. Those
 are the coarse step of `doubt`, for one row whose pivot is 0: by Cauchy's inequality its
 mean is then within bounds where its sum of squares is.
@@ -71,8 +71,9 @@ class _Own(NamedTuple):
 class LonePairs(RemadeSets):
     """`RemadeSets` that take a pair and tell its row's statistics in one step."""
 
-    def expect_one(self) -> None:
-        """Get ready for a pair of the newest bar that comes alone."""
+    def prepare(self) -> None:
+        """Do ahead what the next return will need, of this bar or the next."""
+        super().prepare()
         if not (self._is_ready or self._is_settled or self._n_added):
             self._get_ready()
 

@@ -96,7 +96,8 @@ class WindowSlab(LonePairs):
         self, n_rows: int, extent: Extent | int, min_observations: int
     ) -> None:
         self.extent = BarExtent(extent) if isinstance(extent, int) else extent
-        super().__init__(n_rows, self.extent.capacity, min_observations)
+        # With one more, for the next bar to be prepared in.
+        super().__init__(n_rows, self.extent.capacity + 1, min_observations)
         self._n_segments = self.extent.n_segments
         self._longest = self.extent.longest_segment
         self._whole = WholePass(n_rows, min_observations)
@@ -123,7 +124,21 @@ class WindowSlab(LonePairs):
         self._open(stamp, benchmark_return)
         self._await_pairs()
         if self._is_sliding and n_evicted:
-            self._walk(self._stretch.end - self.oldest + 1)
+            if not self._has_walked or n_evicted > 1:
+                self._walk(self._stretch.end - self.oldest + 1)
+            self._has_walked = False
+
+    def prepare(self) -> None:
+        """Do ahead what the next return will need, of this bar or the next."""
+        super().prepare()
+        if (
+            not self._has_walked
+            and self._is_sliding
+            and self.oldest < self._stretch.end
+        ):
+            self._has_walked = True
+            self._before_walk = len(self._to_merge), self._to_walk
+            self._walk(self._stretch.end - self.oldest)
 
     def _evict(self, bar: int, stamp: int) -> int:
         # Bars that leave before `bar` enters; each moves the start by one.

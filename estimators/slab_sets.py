@@ -94,6 +94,10 @@ class SlabSets(GrowingSets):
         self._next = NO_BARS
         self._to_merge: list[int] = []
         self._to_walk = 0
+        self._has_walked = False
+        """Whether the share of the next bar is done already,"""
+        self._before_walk = 0, 0
+        """and how much was to be merged and walked before."""
         # Which bars are in what, so that a correction can make it anew.
         self._back_first = bar
         self._merged: list[Segment] = []

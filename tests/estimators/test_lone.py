@@ -78,7 +78,7 @@ def disturb(twins: Twins, returns: FloatArray, rng: np.random.Generator) -> None
             between = 2 * newest - 1
             twins.both(lambda window: window.insert(between, value))
         case 6:
-            twins.both(lambda window: window.expect_one())
+            twins.both(lambda window: window.prepare())
         case 7:
             empty = np.isnan(twins.alone.column)
             part = np.where(empty & (rng.random(N_ROWS) < 0.5), returns, nan)

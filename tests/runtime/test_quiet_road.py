@@ -107,7 +107,7 @@ class Sidecar:
                 slab = vars(cohort)["_slab"]
                 vars(cohort)["_takes_one"] = False
                 vars(slab)["take_one"] = partial(Grid.take_one, slab)
-                vars(slab)["expect_one"] = lambda: None
+                vars(slab)["prepare"] = lambda: None
         self.peers = {name: self._connect(name, Role.SUBSCRIBER) for name in TOPICS}
         self.peers["feed"] = self._connect("feed", Role.FEED)
 
