@@ -179,7 +179,8 @@ class BetaColumns(msgspec.Struct, eq=False):
             seqs = None
         names: tuple[str, ...] = self.symbols
         rows = self.rows
-        whole = self.is_whole or (
+        absent = self.absent
+        whole = (absent is not None and not len(absent)) or (
             k == len(names) and bool((rows[1:] > rows[:-1]).all())
         )
         if not k:

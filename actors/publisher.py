@@ -98,18 +98,20 @@ class BetaPublisher:
             if len(self._waiting) > MAX_WAITING:
                 self._store_rows(self._waiting.popleft())
             return
-        n_updates = len(updates)
+        n_updates = len(updates.rows)
         self.last_seq += n_updates
         updates.first_seq = first
-        if (self._unstored or self._waiting) and updates.is_whole:
+        unstored = self._unstored
+        if (unstored or self._waiting) and updates.is_whole:
             # Each row has a newer value now.
-            self.catch_up()
-            for older in self._unstored:
+            if self._waiting:
+                self.catch_up()
+            for older in unstored:
                 self._count(older)
-            self._unstored.clear()
+            unstored.clear()
             self._n_unstored = 0
             self._is_ahead = False
-        self._unstored.append(updates)
+        unstored.append(updates)
         self._n_unstored += n_updates
         n_most = MAX_UNSTORED_ROUNDS * len(self.symbols)
         while self._n_unstored > n_most and self._drop_old():

@@ -107,15 +107,12 @@ class SlabSets(GrowingSets):
     @property
     def basis(self) -> Basis:
         """What the sums are about, and what is known of the window besides."""
-        oldest = self.oldest
-        longest = max(self._longest, self.newest + 1 - self._head_first)
-        return Basis(
-            self._pivot_x,
-            self._away,
-            self._flat_since <= oldest,
-            self._tiny_bar >= oldest,
-            error_of(2 * longest + self._n_segments),
-        )
+        oldest, longest = self.oldest, self._longest
+        n_in_head = self.newest + 1 - self._head_first
+        n_additions = 2 * max(longest, n_in_head) + self._n_segments
+        is_flat, has_tiny = self._flat_since <= oldest, self._tiny_bar >= oldest
+        error = error_of(n_additions)
+        return Basis(self._pivot_x, self._away, is_flat, has_tiny, error)
 
     def sums(
         self, rows: Rows | None = None, *, out: Floats | None = None

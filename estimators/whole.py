@@ -137,7 +137,9 @@ class WholePass:
         n, x, xx = benchmark
         y, xy, yy = sums[Y], sums[XY], sums[YY]
         k = len(y)
-        mean_y, cxy = self._mean_y[:k], self._cxy[:k]
+        mean_y, cxy = self._mean_y, self._cxy
+        if k < len(cxy):
+            mean_y, cxy = mean_y[:k], cxy[:k]
         by_n, by_x, by_mean_x, by_cxx, by_root_x, by_dof = self._of_all
         if own is None:
             by_n[()], by_x[()], by_dof[()] = n, x, n - _DOF

@@ -41,6 +41,7 @@ class EncodedUpdates(msgspec.Struct):
     _columns: BetaColumns | None = None
     _payloads: list[bytes] | None = None
     _row: bytes | None = None
+    _whole: bytes | None = None
     _frames: dict[tuple[bool, bytes], bytes] | None = None
 
     def encoded(self, encoding: Encoding, selection: Selection | None) -> bytes:
@@ -62,6 +63,10 @@ class EncodedUpdates(msgspec.Struct):
                         encode(updates.array_of(rows[0], updates.first_seq))
                     )
                 return self._row
+        if selection is None and encoding is not _ROWS:  # for most of all frames
+            if self._whole is None:
+                self._whole = self._encode(encoding, None)
+            return self._whole
         # b"" = all rows; an encoding itself would be slow to look up
         key = encoding is _ROWS, b"" if selection is None else selection.key
         if self._frames is None:
