@@ -186,7 +186,7 @@ class BetaColumns(msgspec.Struct, eq=False):
         if not k:
             # no positions mean all of the table: none of it needs a list of its own
             table, names, whole = None, (), True
-        numbers: Any = np.ascontiguousarray(self.numbers).reshape(-1).data
+        numbers: Any = self.numbers.reshape(-1).data  # a copy if it has to be
         beta, alpha, std_error, t_stat, r_squared, residual_std = [
             numbers[i * k : (i + 1) * k] for i in range(STATISTICS)
         ]
