@@ -190,6 +190,14 @@ class BetaColumns(msgspec.Struct, eq=False):
         beta, alpha, std_error, t_stat, r_squared, residual_std = [
             numbers[i * k : (i + 1) * k] for i in range(STATISTICS)
         ]
+        n_obs, window_start, status, reason, revision, ts_init = _memories(
+            self.n_obs,
+            self.window_start,
+            self.status,
+            self.reason,
+            self.revision,
+            self.ts_init,
+        )
         symbols: int | tuple[str, ...]
         if table is not None:
             symbols = table
@@ -210,26 +218,31 @@ class BetaColumns(msgspec.Struct, eq=False):
             t_stat=t_stat,
             r_squared=r_squared,
             residual_std=residual_std,
-            n_obs=_memory(self.n_obs),
-            window_start=_memory(self.window_start),
-            status=_memory(self.status),
-            reason=_memory(self.reason),
-            revision=_memory(self.revision),
+            n_obs=n_obs,
+            window_start=window_start,
+            status=status,
+            reason=reason,
+            revision=revision,
             seq=self.last_seq if k else 0,
             seqs=b"" if seqs is None else _memory(seqs),
-            ts_init=_memory(self.ts_init),
+            ts_init=ts_init,
             conflated=b"" if self.conflated is None else _memory(self.conflated),
             n_eff=b"" if self.n_eff is None else _memory(self.n_eff),
         )
 
 
 def _memory(column: NDArray[np.generic]) -> bytes:
+    (memory,) = _memories(column)
+    return memory
+
+
+def _memories(*columns: NDArray[np.generic]) -> list[bytes]:
     # The encoder takes any buffer where a message says bytes, without a copy.
-    memory: Any = column.data
-    if not memory.c_contiguous:
-        memory = np.ascontiguousarray(column).data
-    as_bytes: bytes = memory
-    return as_bytes
+    memories: list[Any] = [column.data for column in columns]
+    for position, memory in enumerate(memories):
+        if not memory.c_contiguous:
+            memories[position] = np.ascontiguousarray(columns[position]).data
+    return memories
 
 
 def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:

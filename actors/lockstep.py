@@ -77,7 +77,8 @@ class Lockstep(Staging, ABC):
         """
         if ts_event <= self.ts_event:
             return self._open_late(ts_event, benchmark_return, ts_init)
-        self.commit()
+        if self._staged or self._staged_before:
+            self.commit()
         for opening in self._openings.next(ts_event, benchmark_return):
             self._advance(opening, ts_init)
         return None

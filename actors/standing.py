@@ -232,7 +232,8 @@ class Standing:
         if self._stale_bars is None:
             return NO_ROWS
         if newest < self._silent_from:
-            self._announced.clear()
+            if self._announced:
+                self._announced.clear()
             return NO_ROWS
         last_allowed = newest - self._stale_bars
         # The next to fall silent: pairs only become newer, but for what comes late.

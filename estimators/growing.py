@@ -167,7 +167,7 @@ class GrowingSets(Grid):
 
     def _await_pairs(self) -> None:
         # The newest bar has its benchmark, or will have no pair.
-        x = self.benchmark_return
+        x: float = self._x.item(self.newest % len(self.stamps))
         self._is_settled = isnan(x)
         if self._is_settled:
             return

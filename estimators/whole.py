@@ -154,15 +154,17 @@ class WholePass:
             mean_y += basis.pivots
         mean_x: Side
         cxx: Side
-        if own is None:
-            mean_x = x / n
-            cxx = xx - x * mean_x
-            mean_x += basis.pivot_x
-            by_mean_x[()], by_cxx[()] = mean_x, cxx
+        if isinstance(benchmark, np.ndarray):
+            mean_x = by_mean_x = self._means_of(benchmark, basis.pivot_x)
+            cxx = by_cxx = benchmark[X]
+            extremes = _extremes(benchmark, basis.pivot_x)
         else:
-            mean_x = by_mean_x = self._means_of(own, basis.pivot_x)
-            cxx = by_cxx = own[X]
-        most_yy, least_r_squared = _limits(n, mean_x, cxx, xx, basis)
+            all_n, all_x, all_xx = benchmark
+            shift = all_x / all_n
+            mean_x, cxx = shift + basis.pivot_x, all_xx - all_x * shift
+            by_mean_x[()], by_cxx[()] = mean_x, cxx
+            extremes = all_n, mean_x, cxx, all_xx
+        most_yy, least_r_squared = _limits(extremes, basis)
         out = np.empty((STATISTICS, k))
         beta, alpha, std_error = out[BETA], out[ALPHA], out[STD_ERROR]
         t_stat, r_squared, residual_std = out[T_STAT], out[R_SQUARED], out[RESIDUAL_STD]
@@ -213,18 +215,19 @@ class WholePass:
         return mean_x
 
 
+def _extremes(own: Floats, pivot_x: float) -> tuple[float, float, float, float]:
+    # Least n, largest mean_x or above it, least cxx, largest xx; cxx stands for x.
+    n, cxx, xx = own
+    least_n, most_xx = n.item(n.argmin()), xx.item(xx.argmax())
+    mean_x = sqrt(most_xx / least_n) + abs(pivot_x)
+    return least_n, mean_x, cxx.item(cxx.argmin()), most_xx
+
+
 def _limits(
-    n: Side, mean_x: Side, cxx: Side, xx: Side, basis: Basis
+    extremes: tuple[float, float, float, float], basis: Basis
 ) -> tuple[float, float]:
-    # The most that yy, and the least that r**2 of a usual row may be: of the extremes.
-    if isinstance(n, np.ndarray):
-        n = n.item(n.argmin())
-    if isinstance(cxx, np.ndarray):
-        cxx = cxx.item(cxx.argmin())
-    if isinstance(xx, np.ndarray):
-        xx = xx.item(xx.argmax())
-    if isinstance(mean_x, np.ndarray):
-        mean_x = sqrt(xx / n) + abs(basis.pivot_x)  # or above it
+    # The most that yy, and the least that r**2 of a usual row may be.
+    n, mean_x, cxx, xx = extremes
     if cxx <= 0.0:
         return nan, nan
     pivots = basis.pivots
