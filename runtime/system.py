@@ -239,9 +239,9 @@ class System:
         self._masked.mark_all()
 
     def take_lone(self, message: Taken, tables: SymbolTables) -> bool:
-        """Take a single return that came alone; return whether it was taken.
+        """Take a return that came alone, an asset's or a benchmark's, if it can be.
 
-        It is if its actor takes it on the spot. Any other message, and one that has to
+        It can if its actor takes it on the spot. Any other message, and one that has to
         wait, is for `take_all`.
 
         Parameters
@@ -250,11 +250,21 @@ class System:
             What one source sent.
         tables
             The tables of that source.
+
+        Returns
+        -------
+        bool
+            Whether it was taken.
         """
-        if type(message) is not ReturnObserved or self._ready:
+        if type(message) is ReturnObserved:
+            cell = self._cell_of_symbol.get(message.symbol)
+        elif type(message) is BenchmarkReturnObserved:
+            cell = self._cell_of_benchmark.get(message.benchmark)
+            if message.ts_event > self._clock.time_ns() + MAX_AHEAD_NS:
+                return False
+        else:
             return False
-        cell = self._cell_of_symbol.get(message.symbol)
-        if cell is None or cell.state is not _LIVE:
+        if cell is None or cell.state is not _LIVE or self._ready:
             return False
         tally = self._tally
         sources = tally.sources
