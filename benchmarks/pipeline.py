@@ -110,27 +110,44 @@ class Pipeline:
             self.on_turn(turn)
 
 
-def fan_out(pipeline: Pipeline, n_bars: int) -> list[float]:
-    """Return ns per bar from the benchmark's frame to one frame of all betas."""
+def fan_out(pipeline: Pipeline, n_bars: int, n_before: int = 0) -> list[float]:
+    """Return ns per bar from the benchmark's frame to one frame of all betas.
+
+    Parameters
+    ----------
+    pipeline
+        Whose market goes on.
+    n_bars
+        How many are timed.
+    n_before
+        How many come before them, as a contender that has just filled its window has
+        them, too: after another's burst the first bars find nothing in the caches.
+    """
     market = pipeline.market
     spent: list[float] = []
-    for _ in range(n_bars):
+    for _ in range(n_before + n_bars):
         market.advance()
         pipeline.turn(market.columns())
         spent.append(pipeline.timed([market.benchmark()]))
     pipeline.check()
-    return spent
+    return spent[n_before:]
 
 
-def columns(pipeline: Pipeline, n_bars: int) -> list[float]:
-    """Return ns per bar of columnar frames in and out, benchmark first."""
+def columns(pipeline: Pipeline, n_bars: int, n_before: int = 0) -> list[float]:
+    """Return ns per bar of columnar frames in and out, benchmark first.
+
+    Parameters
+    ----------
+    pipeline, n_bars, n_before
+        As for `fan_out`.
+    """
     market = pipeline.market
     spent: list[float] = []
-    for _ in range(n_bars):
+    for _ in range(n_before + n_bars):
         market.advance()
         spent.append(pipeline.timed([market.benchmark() + market.columns()]))
     pipeline.check()
-    return spent
+    return spent[n_before:]
 
 
 def singles(pipeline: Pipeline, n_bars: int, *, is_checked: bool = True) -> list[float]:

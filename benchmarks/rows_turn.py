@@ -25,7 +25,9 @@ from .tasks import TaskFactory
 COLUMNS_BOTH = "columns in, columns out"
 SINGLES_IN = "singles in, columns out"
 N_BARS = 20
-"""Bars of a burst."""
+"""Bars of a burst,"""
+N_BEFORE = 100
+"""and before one: csp's burst has a whole window before it in the same run."""
 N_BARS_OF_SINGLES = 5
 """The same in frames of one message, which take much longer to make than to take."""
 
@@ -135,11 +137,11 @@ def fan_outs(options: Options, peers: Peers) -> Outcome:
 
     contenders = [
         per_update("ours", "assets' columns before; columns out", n,
-                   lambda: fan_out(pipeline, N_BARS)),
+                   lambda: fan_out(pipeline, N_BARS, N_BEFORE)),
         per_update("ours, whole bar", COLUMNS_BOTH, n,
-                   lambda: columns(pipeline, N_BARS)),
+                   lambda: columns(pipeline, N_BARS, N_BEFORE)),
         per_update("ours, 5 % missing", "assets' columns before; columns out", n,
-                   lambda: fan_out(gappy, N_BARS)),
+                   lambda: fan_out(gappy, N_BARS, N_BEFORE)),
         per_update("tasks", "messages in, rows out", n, lambda: tasks.fan_out(2)),
         scaled(peers.contender("csp arrays, full", n_bars, n, warm=warm)),
         scaled(peers.contender("csp arrays, beta", n_bars, n, warm=warm)),
@@ -157,7 +159,7 @@ def fan_outs(options: Options, peers: Peers) -> Outcome:
             f"ours, {size:,} symbols",
             "assets' columns before; columns out",
             size,
-            lambda other=other: fan_out(other, N_BARS),  # type: ignore[misc]
+            lambda other=other: fan_out(other, N_BARS, N_BEFORE),  # type: ignore[misc]
         )
         interleave(outcome, [contender], options.rounds, "ns/update")
     ratio = outcome.ratio
@@ -229,11 +231,12 @@ def columnar_frames(options: Options, _: Peers) -> Outcome:
     pipeline, gappy = Pipeline(n), Pipeline(n, missing=0.05)
     diverse = Pipeline(n, betas=(-0.5, 2.0))
     contenders = [
-        per_update("ours", COLUMNS_BOTH, n, lambda: columns(pipeline, N_BARS)),
+        per_update("ours", COLUMNS_BOTH, n,
+                   lambda: columns(pipeline, N_BARS, N_BEFORE)),
         per_update("ours, 5 % missing", COLUMNS_BOTH, n,
-                   lambda: columns(gappy, N_BARS)),
+                   lambda: columns(gappy, N_BARS, N_BEFORE)),
         per_update("ours, betas from -0.5 to 2", COLUMNS_BOTH, n,
-                   lambda: columns(diverse, N_BARS)),
+                   lambda: columns(diverse, N_BARS, N_BEFORE)),
     ]  # fmt: skip
     interleave(outcome, contenders, options.rounds, "ns/update")
     outcome.at_most("ns per update", outcome.figures[0].minimum, 40)

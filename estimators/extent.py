@@ -27,6 +27,11 @@ class Extent(Protocol):
         """Bars in the longest segment, if that is known beforehand, else 0."""
         ...
 
+    @property
+    def counts_bars(self) -> bool:
+        """Whether each bar pushes out one other at most."""
+        ...
+
     def has_left(self, bar: int, stamp: int, oldest: int, oldest_stamp: int) -> bool:
         """Return whether the oldest bar is outside a window that ends at ``bar``."""
         ...
@@ -50,6 +55,8 @@ class Extent(Protocol):
 
 class BarExtent:
     """The last ``length`` bars."""
+
+    counts_bars = True
 
     def __init__(self, length: int) -> None:
         if length < 2:  # noqa: PLR2004 - one bar has no slope and nothing to slide
@@ -78,6 +85,8 @@ class BarExtent:
 
 class TimeExtent:
     """The bars with a stamp in ``(newest - length, newest]``."""
+
+    counts_bars = False
 
     def __init__(self, length: int) -> None:
         if length < 1:

@@ -106,13 +106,14 @@ class GrowingSets(Grid):
         else:
             self.cells[:] = returns.data
             self._absent[slot] = NO_ROWS
-            shared, term = growing.shared, terms.shared
             for lane in (BACK, HEAD):
                 if growing.is_own[lane]:
                     side = growing.own[lane]
-                    side += column(term)
-                if not self._is_settled:  # else what rows share has the bar already
-                    shared[lane] = plus(shared[lane], term)
+                    side += column(terms.shared)
+            if not self._is_settled:  # else what rows share has the bar already
+                back, head = growing.shared
+                growing.shared[BACK] = plus(back, terms.shared)
+                growing.shared[HEAD] = plus(head, terms.shared)
             self._is_settled = True
 
     def _grow_own(self, slot: int, returns: Floats) -> None:

@@ -155,6 +155,8 @@ class WindowSlab(LonePairs):
                 self._repivot()
                 self._swap(bar)
             self.oldest += 1
+            if self.extent.counts_bars:
+                break
         return self.oldest - before
 
     def _close_while_filling(self, bar: int, stamp: int) -> None:
