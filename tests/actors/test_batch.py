@@ -61,7 +61,7 @@ def status_at(market: Market, row: int, bar: int) -> Status:
     return Status.OK if len(values) > 1 else Status.ZERO_VARIANCE
 
 
-@examples(60)
+@examples(40)
 @given(markets(max_bars=24))
 def test_every_bar_has_the_status_that_the_definitions_give_it(market: Market) -> None:
     betas = market_betas(market)
@@ -70,7 +70,7 @@ def test_every_bar_has_the_status_that_the_definitions_give_it(market: Market) -
         assert statuses(betas[symbol]) == expected
 
 
-@examples(40)
+@examples(27)
 @given(markets())
 def test_an_asset_is_computed_alike_alone_or_among_others(market: Market) -> None:
     together = market_betas(market)
@@ -98,7 +98,7 @@ def test_numbers_are_those_of_exact_arithmetic(name: str) -> None:
 
 
 @pytest.mark.parametrize("max_abs_return", [None, 1.2])
-@examples(25)
+@examples(17)
 @given(seeds)
 def test_bars_that_no_row_has_and_rows_that_open_none_are_those_of_the_windows(
     max_abs_return: float | None, seed: int
@@ -282,7 +282,7 @@ def test_stamps_that_are_not_whole_numbers_are_refused(stamps: list[float]) -> N
         compute_market_beta({"A": X[:3]}, X[:3], CONFIG, timestamps=stamps)
 
 
-@examples(30)
+@examples(20)
 @given(markets(), st.integers(0, 2**32 - 1))
 def test_a_bar_never_depends_on_later_bars(market: Market, seed: int) -> None:
     n_bars = random.Random(seed).randint(1, market.n_bars)

@@ -188,7 +188,7 @@ class TestPendingBars:
 
 
 @pytest.mark.parametrize("max_pending_bars", [1, 2, 16])
-@examples(60)
+@examples(40)
 @given(seed=seeds, n_rows=st.integers(1, 9), taken=paths)
 def test_a_frame_is_worth_the_sequence_of_its_single_returns(
     seed: int, n_rows: int, max_pending_bars: int, taken: Paths

@@ -103,7 +103,7 @@ def through_the_wire(columns: BetaColumns, table: int | None) -> list[BetaUpdate
 class TestRoundTrip:
     """As columns or as rows: the same updates."""
 
-    @examples(200)
+    @examples(133)
     @given(beta_columns(min_rows=1), st.sampled_from([None, TABLE]))
     def test_columns_through_the_wire_are_the_rows(
         self, columns: BetaColumns, table: int | None
@@ -112,7 +112,7 @@ class TestRoundTrip:
         assert wire(through_the_wire(columns, table)) == wire(rows)
         assert [decode(encode(row)) for row in rows] == rows
 
-    @examples(100)
+    @examples(67)
     @given(
         beta_columns(min_rows=1),
         st.lists(st.booleans(), min_size=len(NAMES), max_size=len(NAMES)),
@@ -133,7 +133,7 @@ class TestRoundTrip:
         if expected:
             assert wire(through_the_wire(selected, table)) == wire(expected)
 
-    @examples(200)
+    @examples(133)
     @given(beta_columns())
     def test_rows_made_without_messages_have_the_same_bytes(
         self, columns: BetaColumns
@@ -142,7 +142,7 @@ class TestRoundTrip:
             encode(row) for row in columns.as_rows()
         ]
 
-    @examples(30)
+    @examples(20)
     @given(beta_columns())
     def test_choosing_all_costs_nothing(self, columns: BetaColumns) -> None:
         everything = np.ones(len(columns.symbols), dtype=np.bool_)
@@ -333,7 +333,7 @@ class TestMalformed:
         with pytest.raises(MalformedMessageError):
             rows_of(msgspec.structs.replace(message, **{field: value}), NAMES[:2])
 
-    @examples(300)
+    @examples(200)
     @given(
         beta_columns(min_rows=1),
         st.dictionaries(st.sampled_from(COLUMNS), st.binary(max_size=40), max_size=3),
@@ -356,7 +356,7 @@ class TestMalformed:
                 assert row.symbol in symbols
                 assert wire([decode(encode(row))]) == encode(row)  # type: ignore[list-item]
 
-    @examples(200)
+    @examples(133)
     @given(
         beta_columns(min_rows=1),
         st.sampled_from([field for field in COLUMNS if field != "rows"]),

@@ -59,7 +59,7 @@ def drops(factory: BetaFactory) -> dict[Drop, int]:
 class TestArrival:
     """Single or columnar, early or not, in any turns: the same bytes."""
 
-    @examples(40)
+    @examples(27)
     @given(st.data(), markets(), paths)
     def test_every_arrival_of_a_market_publishes_the_same_bytes(
         self, data: st.DataObject, market: Market, taken: Paths
@@ -85,7 +85,7 @@ class TestArrival:
             published_otherwise = drive(market.factory(), data.draw(arrivals(market)))
         assert wire(published) == wire(published_otherwise)
 
-    @examples(40)
+    @examples(27)
     @given(st.data(), markets())
     def test_receiving_message_by_message_equals_any_turns(
         self, data: st.DataObject, market: Market
@@ -100,7 +100,7 @@ class TestArrival:
         ]
         assert wire(received) == wire(drive(market.factory(), turns))
 
-    @examples(40)
+    @examples(27)
     @given(st.data(), markets(), seeds)
     def test_which_side_of_a_pair_comes_first_does_not_show_in_the_numbers(
         self, data: st.DataObject, market: Market, seed: int
@@ -124,7 +124,7 @@ class TestArrival:
 
         assert by_bar(market) == by_bar(other)
 
-    @examples(40)
+    @examples(27)
     @given(st.data(), markets())
     def test_updates_are_numbered_without_gaps_in_the_order_of_their_bars(
         self, data: st.DataObject, market: Market
@@ -135,7 +135,7 @@ class TestArrival:
         assert stamps == sorted(stamps)
 
 
-@examples(40)
+@examples(27)
 @given(st.data(), markets(), paths)
 def test_streaming_equals_the_batch_at_every_published_bar(
     data: st.DataObject, market: Market, taken: Paths
@@ -260,7 +260,7 @@ class TestRefused:
 class TestMaskedRows:
     """A member that takes nothing right now is passed over, not forgotten."""
 
-    @examples(40)
+    @examples(27)
     @given(markets(), seeds, paths)
     def test_their_returns_come_back_as_messages_and_lose_nothing(
         self, market: Market, seed: int, taken: Paths
@@ -330,7 +330,7 @@ class TestMaskedRows:
 class TestFactors:
     """Several models side by side, each as if it were alone."""
 
-    @examples(40)
+    @examples(27)
     @given(st.data(), markets(), st.integers(3, 12), paths)
     def test_factors_on_one_benchmark_publish_what_each_alone_does(
         self, data: st.DataObject, market: Market, lookback_length: int, taken: Paths
@@ -348,7 +348,7 @@ class TestFactors:
             assert wire(updates, factor.name) == wire(expected)
         assert {update.factor for update in updates} <= {"slow", "fast"}
 
-    @examples(40)
+    @examples(27)
     @given(st.data(), markets(), seeds)
     def test_factors_on_two_benchmarks_publish_what_each_alone_does(
         self, data: st.DataObject, market: Market, seed: int
@@ -396,7 +396,7 @@ class TestFactors:
 class TestLatest:
     """The last value of a topic."""
 
-    @examples(40)
+    @examples(27)
     @given(st.data(), markets())
     def test_it_is_the_last_update_that_was_published(
         self, data: st.DataObject, market: Market

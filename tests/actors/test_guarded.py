@@ -386,7 +386,7 @@ class TestReleasing:
         assert (factory.cohorts[0].n_bars, update.n_obs) == (3, 3)
 
 
-@examples(30)
+@examples(20)
 @given(st.data())
 def test_nothing_depends_on_how_a_market_arrives(data: st.DataObject) -> None:
     market = data.draw(markets())
@@ -490,7 +490,7 @@ def test_columns_equal_single_messages_on_every_path_bit_for_bit(
     assert held(one) == held(other)
 
 
-@examples(30)
+@examples(20)
 @given(st.data())
 def test_late_returns_are_judged_as_punctual_ones(data: st.DataObject) -> None:
     # The limits of a bar are of bars that nothing can come to any more.
@@ -530,7 +530,7 @@ class Group:
         return self._messages[position]
 
 
-@examples(30)
+@examples(20)
 @given(st.data())
 def test_any_group_is_worth_its_messages(data: st.DataObject) -> None:
     rng = random.Random(data.draw(seeds))

@@ -214,7 +214,7 @@ def with_noise(market: Market, rng: random.Random) -> tuple[list[Message], Noise
     return messages, noise
 
 
-@examples(150)
+@examples(100)
 @given(markets(), seeds, paths)
 def test_noise_is_counted_exactly_and_changes_nothing_that_is_published(
     market: Market, seed: int, taken: Paths
@@ -228,7 +228,7 @@ def test_noise_is_counted_exactly_and_changes_nothing_that_is_published(
     assert drops(noisy) == {r: n for r, n in noise.expected.items() if n}
 
 
-@examples(40)
+@examples(27)
 @given(markets(), seeds)
 def test_what_somebody_did_wrong_is_kept(market: Market, seed: int) -> None:
     messages, noise = with_noise(market, random.Random(seed))

@@ -88,7 +88,7 @@ def test_without_room_the_bar_furthest_ahead_gives_way(
     assert [ts for ts in range(100) if bars.open(ts) is not None] == kept
 
 
-@examples(100)
+@examples(67)
 @given(
     st.integers(1, 4),
     st.lists(

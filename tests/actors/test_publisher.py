@@ -89,7 +89,7 @@ def assert_remembers(publisher: BetaPublisher, published: list[BetaUpdated]) -> 
     assert publisher.last_seq == len(published)
 
 
-@examples(80)
+@examples(53)
 @given(seeds, st.integers(1, 12))
 def test_last_values_are_the_newest_updates(seed: int, n_turns: int) -> None:
     rng = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def test_last_values_are_the_newest_updates(seed: int, n_turns: int) -> None:
         assert_remembers(publisher, published)
 
 
-@examples(80)
+@examples(53)
 @given(
     seeds,
     st.integers(1, 40),
@@ -160,7 +160,7 @@ def test_updates_are_remembered_whenever_somebody_asks(
     assert_remembers(again, published)
 
 
-@examples(40)
+@examples(27)
 @given(st.data(), markets())
 def test_last_values_are_the_newest_of_a_whole_market(
     data: st.DataObject, market: Market

@@ -60,7 +60,7 @@ def one(numbers: Statistics) -> BetaRow:
     return BetaRow(1, 30, numbers, Status.OK, Reason.NONE, 0, 1001, 500)
 
 
-@examples(50)
+@examples(33)
 @given(rows)
 def test_rows_and_their_columns_are_the_same_updates(updates: list[BetaRow]) -> None:
     few = a_few(updates)
@@ -69,7 +69,7 @@ def test_rows_and_their_columns_are_the_same_updates(updates: list[BetaRow]) -> 
     assert wire(few.to_columns().as_rows()) == wire(few.as_rows())
 
 
-@examples(50)
+@examples(33)
 @given(rows)
 def test_rows_made_without_messages_have_the_same_bytes(updates: list[BetaRow]) -> None:
     few = a_few(updates)
@@ -79,7 +79,7 @@ def test_rows_made_without_messages_have_the_same_bytes(updates: list[BetaRow]) 
     ]
 
 
-@examples(50)
+@examples(33)
 @given(rows)
 def test_columns_made_without_arrays_have_the_same_bytes(
     updates: list[BetaRow],
@@ -89,7 +89,7 @@ def test_columns_made_without_arrays_have_the_same_bytes(
     assert encode(few.as_columns(3)) == encode(few.to_columns().as_columns(3))
 
 
-@examples(60)
+@examples(40)
 @given(st.lists(rows, max_size=5))
 def test_a_publisher_takes_rows_for_what_columns_of_them_would_be(
     turns: list[list[BetaRow]],
@@ -161,7 +161,7 @@ def test_a_row_says_all_that_an_update_says() -> None:
     ]
 
 
-@examples(40)
+@examples(27)
 @given(st.data(), markets(), st.sampled_from([GATHERED, MIXED]))
 def test_a_market_in_rows_is_the_market_in_columns(
     data: st.DataObject, market: Market, taken: Paths

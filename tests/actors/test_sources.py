@@ -28,7 +28,7 @@ def test_names_beyond_the_bound_are_counted_together() -> None:
     assert sources.number(OTHERS_NAME) == OTHERS
 
 
-@examples(100)
+@examples(67)
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 9)), max_size=30))
 def test_counts_add_up_whatever_was_told_apart(
     observed: list[tuple[str, int]],

@@ -15,7 +15,7 @@ def declared(table: int, *symbols: str) -> SymbolsDeclared:
     return SymbolsDeclared(table=table, symbols=symbols)
 
 
-@examples(100)
+@examples(67)
 @given(st.lists(st.sampled_from(["AAPL", "BAC", "IBM", "X", "Y"]), unique=True))
 def test_rows_and_positions_name_the_known_symbols(symbols: list[str]) -> None:
     tables = SymbolTables(ROW_OF)

@@ -105,7 +105,7 @@ def test_what_a_row_says_follows_from_both_sides(states: tuple[str, str]) -> Non
     assert watch.reason_of(0) is MATRIX[states]
 
 
-@examples(60)
+@examples(40)
 @given(st.data())
 def test_one_row_says_what_many_say(data: st.DataObject) -> None:
     watch = Watch(4, MODEL)

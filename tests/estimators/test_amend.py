@@ -61,7 +61,7 @@ def test_a_time_window_holds_the_bars_of_its_last_stretch_of_time(
     kind: int, length: int, resets: frozenset[int]
 ) -> None:
     rng = np.random.default_rng([kind, length])
-    x, y = market(rng, 240)
+    x, y = market(rng, 170)
     x[rng.random(len(x)) < 0.05] = np.nan
     stamps = stamps_of(rng, len(x), kind)
     slab = AmendableSlab(N_ROWS, TimeExtent(length), 3)

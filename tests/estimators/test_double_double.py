@@ -35,7 +35,7 @@ def double2(high: float, share: float) -> dd.Double2:
 wide = st.builds(double2, numbers, st.floats(-1, 1))
 
 
-@examples(200)
+@examples(133)
 @given(numbers, numbers)
 def test_sums_differences_and_products_of_doubles_are_exact(a: float, b: float) -> None:
     x, y = array(a), array(b)
@@ -44,7 +44,7 @@ def test_sums_differences_and_products_of_doubles_are_exact(a: float, b: float) 
     assert value(dd.two_product(x, y)) == Fraction(a) * Fraction(b)
 
 
-@examples(200)
+@examples(133)
 @given(wide, wide)
 def test_operations_have_a_hundred_bits(a: dd.Double2, b: dd.Double2) -> None:
     x, y = value(a), value(b)
@@ -57,7 +57,7 @@ def test_operations_have_a_hundred_bits(a: dd.Double2, b: dd.Double2) -> None:
 
 
 @pytest.mark.parametrize("name", ["add", "subtract", "multiply", "divide"])
-@examples(100)
+@examples(67)
 @given(wide, wide)
 def test_one_number_has_the_bits_of_an_array(
     name: str, a: dd.Double2, b: dd.Double2

@@ -114,7 +114,7 @@ def as_sums(one: FloatArray) -> tuple[float, ...]:
 class TestAddPairs:
     """Welford's step."""
 
-    @examples(80)
+    @examples(53)
     @given(
         st.lists(
             st.tuples(nasty, st.lists(st.none() | nasty, min_size=3, max_size=3)),
@@ -141,7 +141,7 @@ class TestAddPairs:
                         add_pair(cells, at, n_sets, x, value)
             assert bits(by_arrays) == bits(by_floats)
 
-    @examples(60)
+    @examples(40)
     @given(pairs, st.tuples(nasty, nasty), st.booleans())
     def test_adding_into_another_set_equals_adding_in_place(
         self, content: list[Pair], pair: Pair, present: bool
@@ -155,7 +155,7 @@ class TestAddPairs:
         add_pairs(before, pair[0], y, there, Scratch(1))
         assert bits(out) == bits(before)
 
-    @examples(60)
+    @examples(40)
     @given(pairs, st.tuples(nasty, nasty))
     def test_an_absent_pair_changes_nothing(
         self, content: list[Pair], pair: Pair
@@ -165,12 +165,12 @@ class TestAddPairs:
         add_pairs(lanes, pair[0], np.array([pair[1]]), np.zeros(1), Scratch(1))
         assert bits(lanes) == bits(before)
 
-    @examples(80)
+    @examples(53)
     @given(some_pairs)
     def test_sums_are_those_of_exact_arithmetic(self, content: list[Pair]) -> None:
         assert_close(as_sums(a_set(content)), content)
 
-    @examples(60)
+    @examples(40)
     @given(some_pairs, st.randoms(use_true_random=False))
     def test_the_order_of_adding_shows_in_the_last_digits_alone(
         self, content: list[Pair], rng: random.Random
@@ -179,7 +179,7 @@ class TestAddPairs:
         rng.shuffle(shuffled)
         assert_close(as_sums(a_set(shuffled)), content)
 
-    @examples(60)
+    @examples(40)
     @given(nasty, st.lists(nasty, min_size=1, max_size=8))
     def test_equal_benchmark_values_have_no_variance_at_all(
         self, x: float, returns: list[float]
@@ -209,7 +209,7 @@ class TestAddPairs:
 class TestRecentre:
     """A pivot moved to the mean."""
 
-    @examples(60)
+    @examples(40)
     @given(some_pairs, pairs)
     def test_a_set_stands_for_the_same_pairs_about_another_pivot(
         self, content: list[Pair], more: list[Pair]
@@ -221,7 +221,7 @@ class TestRecentre:
             add_pairs(lanes, x, np.array([y]), np.ones(1), Scratch(1))
         assert_close(as_sums(lanes[0]), [*content, *more])
 
-    @examples(60)
+    @examples(40)
     @given(nasty, st.lists(nasty, min_size=1, max_size=5), st.lists(nasty, max_size=5))
     def test_equal_benchmark_values_still_have_no_variance_at_all(
         self, x: float, returns: list[float], more: list[float]
@@ -257,7 +257,7 @@ def merged(*contents: Sequence[Pair]) -> FloatArray:
 class TestMergeSets:
     """Chan's merge."""
 
-    @examples(80)
+    @examples(53)
     @given(pairs, pairs)
     def test_a_merge_stands_for_all_the_pairs(
         self, one: list[Pair], other: list[Pair]
@@ -265,7 +265,7 @@ class TestMergeSets:
         assume(one or other)
         assert_close(as_sums(merged(one, other)), [*one, *other])
 
-    @examples(60)
+    @examples(40)
     @given(pairs, pairs, pairs)
     def test_it_does_not_matter_which_two_are_merged_first(
         self, one: list[Pair], two: list[Pair], three: list[Pair]
@@ -279,13 +279,13 @@ class TestMergeSets:
         assert_close(as_sums(right), content)
         assert_close(as_sums(merged(three, two, one)), content)
 
-    @examples(60)
+    @examples(40)
     @given(pairs)
     def test_an_empty_set_adds_nothing(self, content: list[Pair]) -> None:
         assert bits(merged(content, [])) == bits(a_set(content))
         assert bits(merged([], content)) == bits(a_set(content))
 
-    @examples(60)
+    @examples(40)
     @given(nasty, st.lists(nasty, max_size=5), st.lists(nasty, max_size=5))
     def test_equal_benchmark_values_have_no_variance_after_a_merge(
         self, x: float, one: list[float], other: list[float]
@@ -308,7 +308,7 @@ class TestMergeSets:
 class TestJoined:
     """The union from which statistics are computed."""
 
-    @examples(80)
+    @examples(53)
     @given(st.lists(st.tuples(pairs, pairs), min_size=1, max_size=4))
     def test_joining_arrays_and_joining_floats_gives_the_same_bits(
         self, rows: list[tuple[list[Pair], list[Pair]]]
@@ -325,7 +325,7 @@ class TestJoined:
             scalars = join_one(front[:, row].tolist(), back[:, row].tolist())
             assert bits(scalars) == bits([n[row], *mean[:, row], *centred[:, row]])
 
-    @examples(80)
+    @examples(53)
     @given(pairs, pairs)
     def test_a_join_stands_for_all_the_pairs(
         self, front: list[Pair], back: list[Pair]
@@ -334,7 +334,7 @@ class TestJoined:
         joined = join_one(a_set(front)[:, 0].tolist(), a_set(back)[:, 0].tolist())
         assert_close(joined, [*front, *back])
 
-    @examples(60)
+    @examples(40)
     @given(nasty, st.lists(nasty, max_size=5), st.lists(nasty, max_size=5))
     def test_equal_benchmark_values_have_no_variance_when_joined(
         self, x: float, front: list[float], back: list[float]

@@ -76,7 +76,7 @@ def one(content: Sequence[Pair], min_observations: int = 3) -> list[float]:
 NOTHING = pytest.approx([nan] * STATISTICS, nan_ok=True)
 
 
-@examples(200)
+@examples(133)
 @given(
     st.lists(st.lists(st.tuples(nasty, nasty), max_size=7), min_size=1, max_size=5),
     st.integers(2, 5),
@@ -89,7 +89,7 @@ def test_solving_arrays_and_solving_floats_gives_the_same_bits(
     assert bits(np.array(scalars).T) == bits(solved(rows, min_observations))
 
 
-@examples(100)
+@examples(67)
 @given(seeds, st.integers(3, 9), st.sampled_from([1e-8, 1e-3, 1.0, 1e6]))
 def test_statistics_are_those_of_exact_arithmetic(
     seed: int, n: int, noise: float
@@ -210,7 +210,7 @@ def test_many_rows_are_solved_each_by_itself() -> None:
         assert bits(together[:, position]) == bits(solved([row], 3)[:, 0])
 
 
-@examples(60)
+@examples(40)
 @given(seeds, st.integers(3, 12))
 def test_the_error_of_alpha_and_the_correlation_are_those_of_exact_arithmetic(
     seed: int, n: int

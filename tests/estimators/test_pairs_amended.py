@@ -123,7 +123,7 @@ class Tape:
         return windows
 
 
-@examples(30)
+@examples(20)
 @given(
     n_rows=st.sampled_from([1, 3, 9]),
     length=st.sampled_from([2, 3, 5, 8, 11, 12, 13, 20, 33]),

@@ -49,7 +49,7 @@ values = st.one_of(
 )
 
 
-@examples(80)
+@examples(53)
 @given(
     st.integers(1, 6).flatmap(
         lambda k: st.lists(
@@ -87,7 +87,7 @@ def test_what_is_left_between_levels_of_1e100_is_found() -> None:
     assert_exact(x, y[:, None])
 
 
-@examples(60)
+@examples(40)
 @given(seeds, st.integers(1, 40), st.integers(1, 7))
 def test_rows_have_the_same_bits_alone_and_together(seed: int, n: int, k: int) -> None:
     rng = np.random.default_rng(seed)
@@ -137,7 +137,7 @@ def solved(x: FloatArray, y: FloatArray) -> tuple[Moments, FloatArray]:
 scales = st.sampled_from([0.0, 1e-160, 1e-145, 1e-12, 1e-3, 1.0, 50.0, 1e4, 1e8, 1e150])
 
 
-@examples(300)
+@examples(200)
 @given(seeds, st.integers(1, 9), st.tuples(scales, scales, scales, scales))
 def test_scalars_and_arrays_doubt_the_same_rows(
     seed: int, n: int, sizes: tuple[float, float, float, float]
@@ -285,7 +285,7 @@ def test_a_slope_beyond_a_double_is_infinite() -> None:
     assert recalc.recalculate(x, y, 3)[BETA, 0] == np.inf
 
 
-@examples(25)
+@examples(17)
 @given(seeds)
 def test_variances_that_underflow_are_told_from_none_at_all(seed: int) -> None:
     rng = np.random.default_rng(seed)

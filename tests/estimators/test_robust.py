@@ -40,7 +40,7 @@ def limits(
     )
 
 
-@examples(60)
+@examples(40)
 @given(
     st.integers(1, 5), st.lists(st.lists(values, min_size=3, max_size=3), min_size=1)
 )
@@ -80,7 +80,7 @@ def test_values_that_are_all_equal_have_no_scale_and_no_limit_but_the_bound() ->
     assert guard.limits.high.tolist() == [0.5]
 
 
-@examples(40)
+@examples(27)
 @given(st.lists(st.lists(values, min_size=4, max_size=4), max_size=60))
 def test_each_row_is_renewed_once_per_half_a_window(columns: list[list[float]]) -> None:
     length, fewest = 8, 5

@@ -90,7 +90,7 @@ def test_every_window_is_that_of_exactly_the_last_bars(lookback_length: int) -> 
         assert window.window_start == 1000 + oldest
 
 
-@examples(60)
+@examples(40)
 @given(st.integers(2, 45), st.integers(1, 130), seeds)
 def test_windows_of_any_length_are_those_of_the_last_bars(
     lookback_length: int, n_bars: int, seed: int
@@ -107,7 +107,7 @@ def test_windows_of_any_length_are_those_of_the_last_bars(
 class TestWaysOfAdding:
     """A column at once, some rows, or one row: the same bits."""
 
-    @examples(40)
+    @examples(27)
     @given(st.integers(2, 12), seeds)
     def test_a_column_equals_its_rows_in_any_order_and_partition(
         self, lookback_length: int, seed: int
@@ -174,7 +174,7 @@ class TestWaysOfAdding:
 class TestEstimates:
     """All rows, some rows, one row."""
 
-    @examples(40)
+    @examples(27)
     @given(st.integers(2, 12), st.integers(1, 40), seeds)
     def test_one_row_and_some_rows_have_the_bits_of_the_whole(
         self, lookback_length: int, n_bars: int, seed: int

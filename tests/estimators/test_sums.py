@@ -43,7 +43,7 @@ def terms_of(x: float, returns: FloatArray, pivots: FloatArray) -> Terms:
     return terms
 
 
-@examples(60)
+@examples(40)
 @given(seeds, st.integers(1, 12))
 def test_adding_columns_and_adding_floats_gives_the_same_bits(
     seed: int, n_bars: int
@@ -72,7 +72,7 @@ def test_adding_columns_and_adding_floats_gives_the_same_bits(
         assert bits(*(np.broadcast_to(p, N_ROWS)[row] for p in ours)) == bits(one)
 
 
-@examples(40)
+@examples(27)
 @given(seeds, st.tuples(st.booleans(), st.booleans()))
 def test_a_split_set_is_worth_what_the_shared_one_is(
     seed: int, splits: tuple[bool, bool]

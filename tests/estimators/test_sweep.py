@@ -66,7 +66,7 @@ def test_every_nasty_series_has_the_bits_of_the_slab(name: str) -> None:
         assert_same_bits(y, x, np.ones(y.shape, dtype=np.bool_), 40, 3)
 
 
-@examples(30)
+@examples(20)
 @given(
     length=st.integers(3, 50),
     n_bars=st.integers(0, 200),

@@ -58,7 +58,7 @@ def observations(message: Message) -> int:
 
 
 @pytest.mark.parametrize("lateness", [0, 3])
-@examples(60)
+@examples(40)
 @given(st.integers(0, 2**32), st.sampled_from(OverflowPolicy))
 def test_sources_and_topics_add_up_to_the_totals(
     lateness: int, seed: int, overflow: OverflowPolicy
@@ -118,7 +118,7 @@ def test_sources_and_topics_add_up_to_the_totals(
         assert set(missing) <= {"unknown_symbol", "unknown_benchmark"}
 
 
-@examples(60)
+@examples(40)
 @given(st.integers(0, 2**32))
 def test_what_is_not_dropped_is_in_a_window_or_waits(seed: int) -> None:
     rng = random.Random(seed)

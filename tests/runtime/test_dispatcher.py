@@ -125,7 +125,7 @@ def test_a_turn_handles_its_budget_and_says_whether_some_are_left(budget: int) -
     st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 1)), max_size=40),
     st.integers(1, 7),
 )
-@examples(100)
+@examples(67)
 def test_arrival_order_is_kept_across_actors(
     steps: list[tuple[str, int]], budget: int
 ) -> None:
@@ -148,7 +148,7 @@ def test_arrival_order_is_kept_across_actors(
         st.sampled_from([*NAMES, "hold", "release", "run"]), min_size=10, max_size=60
     )
 )
-@examples(200)
+@examples(133)
 def test_every_message_is_handled_once_and_in_order_per_actor(steps: list[str]) -> None:
     office = Office(turn_budget=3)
     held = False

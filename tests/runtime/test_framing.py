@@ -28,7 +28,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 @example([b""], [])
 @example([b"", b"", b""], [1, 5, 9])
 @example([b"a"], [1, 2, 3, 4])
-@examples(200)
+@examples(133)
 def test_any_cuts_of_any_payloads_give_the_payloads_back(
     payloads: list[bytes], cuts: list[int]
 ) -> None:
@@ -40,13 +40,13 @@ def test_any_cuts_of_any_payloads_give_the_payloads_back(
 
 
 @given(payload_lists)
-@examples(100)
+@examples(67)
 def test_many_frames_are_each_frame_in_turn(payloads: list[bytes]) -> None:
     assert frames(payloads) == b"".join(map(frame, payloads))
 
 
 @given(payload_lists)
-@examples(200)
+@examples(133)
 def test_byte_by_byte_gives_the_payloads_back(payloads: list[bytes]) -> None:
     reader = FrameReader()
     stream = b"".join(map(frame, payloads))
@@ -55,7 +55,7 @@ def test_byte_by_byte_gives_the_payloads_back(payloads: list[bytes]) -> None:
 
 
 @given(payload_lists, st.integers(0, 10**6))
-@examples(200)
+@examples(133)
 def test_a_payload_comes_out_with_its_last_byte(
     payloads: list[bytes], cut: int
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_frame_of_exactly_the_limit_is_taken() -> None:
 
 
 @given(payload_lists, st.integers(11, 2**32 - 1), st.integers(0, 10**6))
-@examples(200)
+@examples(133)
 def test_what_is_whole_before_too_long_a_frame_comes_out(
     payloads: list[bytes], size: int, cut: int
 ) -> None:
@@ -138,7 +138,7 @@ def test_an_announced_length_allocates_nothing() -> None:
 
 
 @given(st.lists(st.binary(max_size=100), max_size=30))
-@examples(200)
+@examples(133)
 def test_what_is_held_is_bounded_whatever_comes(chunks: list[bytes]) -> None:
     reader = FrameReader(max_frame_bytes=50)
     for chunk in chunks:

@@ -109,7 +109,7 @@ def cut(stream: bytes, rng: random.Random) -> list[bytes]:
 
 
 @given(seeds)
-@examples(120)
+@examples(80)
 def test_a_stream_is_the_same_messages_in_groups_or_one_by_one(seed: int) -> None:
     rng = random.Random(seed)
     messages = story(rng)
@@ -121,7 +121,7 @@ def test_a_stream_is_the_same_messages_in_groups_or_one_by_one(seed: int) -> Non
 
 
 @given(seeds)
-@examples(120)
+@examples(80)
 def test_a_damaged_stream_is_the_same_messages_and_the_same_error(seed: int) -> None:
     rng = random.Random(seed)
     stream = bytearray(b"".join(frame(encode(message)) for message in story(rng)))
@@ -135,7 +135,7 @@ def test_a_damaged_stream_is_the_same_messages_and_the_same_error(seed: int) -> 
 
 
 @given(seeds)
-@examples(120)
+@examples(80)
 def test_reads_like_the_one_before_are_the_same_messages(seed: int) -> None:
     """A feed's bars: as the last one was, or nearly so, and now and then damaged."""
     rng = random.Random(seed)
@@ -239,7 +239,7 @@ def test_a_group_ends_before_an_odd_message(odd: str, seq: int) -> None:
     st.sets(st.text(characters, min_size=1, max_size=40), min_size=1, max_size=40),
     seeds,
 )
-@examples(60)
+@examples(40)
 def test_names_find_their_rows(names: set[str], seed: int) -> None:
     rng = random.Random(seed)
     known = sorted(name for name in names if rng.random() < 0.7) or ["A"]

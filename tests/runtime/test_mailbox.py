@@ -84,7 +84,7 @@ class Same(list[Message]):
 
 @pytest.mark.parametrize("policy", OverflowPolicy)
 @given(capacity=st.integers(1, 4), steps=steps)
-@examples(60)
+@examples(40)
 def test_it_does_what_the_model_does(
     policy: OverflowPolicy, capacity: int, steps: list[tuple[str, Message | None]]
 ) -> None:
@@ -125,7 +125,7 @@ def test_it_does_what_the_model_does(
 
 @pytest.mark.parametrize("policy", OverflowPolicy)
 @given(capacity=st.integers(1, 5), messages=st.lists(data, max_size=30))
-@examples(60)
+@examples(40)
 def test_every_message_comes_out_once_or_was_given_up_or_refused(
     policy: OverflowPolicy, capacity: int, messages: list[Message]
 ) -> None:

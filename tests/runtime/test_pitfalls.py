@@ -272,7 +272,7 @@ def test_a_broadcaster_that_restarts_is_no_news(loop: VirtualLoop) -> None:
 
 
 @given(st.integers(0, 2**32))
-@examples(60)
+@examples(40)
 def test_pitfall_a_neighbour_misses_a_message(seed: int) -> None:
     # One actor fails at random, in receive and in every hook; the others' updates are
     # those of a calm day, byte for byte, and its own are, once it is back.

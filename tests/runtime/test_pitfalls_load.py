@@ -54,7 +54,7 @@ def started(loop: VirtualLoop, **options: object) -> Stage:
     st.sampled_from(OverflowPolicy),
     st.lists(st.integers(0, 30), min_size=1, max_size=20),
 )
-@examples(60)
+@examples(40)
 def test_pitfall_a_bounded_queue_overflows_into_an_unbounded_one_and_reorders(
     capacity: int, overflow: OverflowPolicy, bursts: list[int]
 ) -> None:

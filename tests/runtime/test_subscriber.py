@@ -572,7 +572,7 @@ class TestASlowOne:
     ),
     before=st.integers(0, 3),
 )
-@examples(80)
+@examples(53)
 def test_whenever_it_reads_every_update_arrives_or_is_counted_in_the_next(
     encoding: Encoding,
     symbols: tuple[str, ...],

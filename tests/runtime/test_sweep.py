@@ -102,7 +102,7 @@ def swept(bars: Bars, factor: Factor) -> tuple[ReplaySummary, list[BetaTurns]]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@examples(25)
+@examples(17)
 @given(bars=bar_files())
 def test_a_sweep_is_the_replay_byte_for_byte(name: str, bars: Bars) -> None:
     factor = Factor("SPY", "growth", MODELS[name])

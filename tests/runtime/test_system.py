@@ -265,7 +265,7 @@ class TestAnActorThatRaisesInReceive:
     pauses=st.lists(st.sampled_from([0.0, 0.3, 2.0, 70.0]), min_size=12, max_size=12),
     columnar=st.lists(st.booleans(), min_size=12, max_size=12),
 )
-@examples(60)
+@examples(40)
 def test_whatever_fails_neighbours_lose_nothing_and_every_return_is_accounted_for(
     poison: set[tuple[int, str]], pauses: list[float], columnar: list[bool]
 ) -> None:

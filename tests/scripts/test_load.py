@@ -56,7 +56,7 @@ def messages_of(data: bytes) -> list[Message]:
 
 
 @given(st.integers(0, 2**31), st.integers(FIRST_SEQ, 2**40))
-@examples(50)
+@examples(33)
 def test_a_patched_bar_is_a_bar(number: int, first_seq: int) -> None:
     line = Line(SYMBOLS)
     bench, *returns = messages_of(line.bar(number, first_seq))

@@ -121,7 +121,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.integers(0, 2**40), values, max_size=20))
-@examples(30)
+@examples(20)
 def test_any_data_reads_back_as_it_was(series: dict[int, Any]) -> None:
     store = Store(":memory:")
     for ts, value in series.items():
