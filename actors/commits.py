@@ -202,10 +202,21 @@ class Commits:
         ts_inits: NDArray[np.int64],
         absent: Rows | None = None,
     ) -> None:
-        # Some rows, of an estimate of all; the others where they are known.
-        is_whole = rows is self._all_rows
-        n, numbers = self._slab.estimate(None if is_whole else rows)
-        self._emit(rows, n, numbers, ts_inits, absent)
+        # Of an estimate of all; the others are absent, where they are known.
+        slab = self._slab
+        if rows is not self._all_rows:
+            self._emit(rows, *slab.estimate(rows), ts_inits, absent)
+            return
+        self.n_pairs += len(rows)
+        n, numbers = slab.estimate()
+        plain = self._standing.all_paired(
+            slab.newest, numbers[0], are_alike=slab.are_alike
+        )
+        if plain is not None:
+            self._put(rows, n, numbers, ts_inits, plain, absent=NO_ROWS)
+            return
+        self._standing.paired(None, slab.newest)
+        self._append(rows, n, numbers, ts_inits, NO_ROWS, is_fresh=True)
 
     def _emit(
         self,
@@ -215,19 +226,9 @@ class Commits:
         ts_inits: NDArray[np.int64],
         absent: Rows | None = None,
     ) -> None:
+        # Of an estimate of some rows.
         self.n_pairs += len(rows)
-        newest = self._slab.newest
-        if rows is self._all_rows:
-            plain = self._standing.all_paired(
-                newest, numbers[0], are_alike=self._slab.are_alike
-            )
-            if plain is not None:
-                self._put(rows, n, numbers, ts_inits, plain, absent=NO_ROWS)
-                return
-            self._standing.paired(None, newest)
-            absent = NO_ROWS
-        else:
-            self._standing.paired(rows, newest, absent)
+        self._standing.paired(rows, self._slab.newest, absent)
         self._append(rows, n, numbers, ts_inits, absent, is_fresh=True)
 
     def _emit_status(
@@ -295,7 +296,7 @@ class Commits:
                 reason=reason,
                 revision=revision,
                 ts_init=ts_inits,
-                n_eff=slab.effective(rows),
+                n_eff=slab.effective(rows) if slab.is_weighted else None,
                 absent=absent,
             )
         )

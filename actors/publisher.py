@@ -102,7 +102,8 @@ class BetaPublisher:
         self.last_seq += n_updates
         updates.first_seq = first
         unstored = self._unstored
-        if (unstored or self._waiting) and updates.is_whole:
+        absent = updates.absent
+        if absent is not None and not len(absent) and (unstored or self._waiting):
             # Each row has a newer value now.
             if self._waiting:
                 self.catch_up()

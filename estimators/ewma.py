@@ -62,6 +62,7 @@ class EwmaWindows(AmendableGrid):
     """
 
     scalar_rows = 0
+    is_weighted = True
 
     newest: int
     oldest: int

@@ -38,6 +38,8 @@ class Grid(ABC):
 
     scalar_rows: int
     """Up to here rows are cheaper one by one than together."""
+    is_weighted = False
+    """Whether pairs differ in weight, and there is an `effective` number of them."""
 
     def __init__(self, n_rows: int, capacity: int) -> None:
         self.n_rows = n_rows
@@ -227,7 +229,7 @@ class Grid(ABC):
         slot = bar % len(self.stamps)
         self.newest = bar
         self.stamps[slot] = stamp
-        self._x[slot] = usable(benchmark_return)
+        self._x[slot] = benchmark_return if abs(benchmark_return) <= LARGEST else nan
         if bar != self._cleared:
             self._y[slot] = nan
         self._absent[slot] = None

@@ -35,8 +35,6 @@ BACK: Final = 0
 HEAD: Final = 1
 _DENSE: Final = 0.3
 """Share of all rows from which on adding a whole column is cheaper than some rows."""
-
-
 _FEW: Final = 1 / 8
 """Share of all rows up to which those that lack a bar are remembered."""
 

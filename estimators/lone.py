@@ -138,7 +138,8 @@ class LonePairs(RemadeSets):
         self._error = 0.0
 
     def _settle(self) -> None:
-        super()._settle()
+        if self._alone or not self._is_settled:
+            super()._settle()
         self._is_ready = False
         self._bar = None
 

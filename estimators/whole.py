@@ -16,10 +16,11 @@ steps put
     row 2   YY
 
 so that one division, of rows 0 and 1 by rows 1 and 2, gives r**2 and the inverse of the
-asset's spread, and one reduction the least of both. With the least residual sum and the
-largest YY that is all it takes to see that no row is doubtful: what holds for the
-extremes holds for all rows. Where r**2 is small in some rows, and nothing else is in
-the way, those are looked at by themselves.
+asset's spread. The least of both, the least residual sum and the largest YY are all it
+takes to see that no row is doubtful: what holds for the extremes holds for all rows.
+Where r**2 is small in some rows, and nothing else is in the way, those are looked at by
+themselves. The limits are known first: once YY and the residual sums have passed them,
+no step can divide by 0 or overflow.
 
 A benchmark's side that is not shared stands row by row (N, X, XX), in which the steps
 put cxx in the place of X; its extremes do the same for its limits. Rows with too few

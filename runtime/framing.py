@@ -77,7 +77,9 @@ class FrameReader:
             and 0 <= n_payload <= self.max_frame_bytes
             and _unpack_length(data)[0] == n_payload
         ):
-            return _part(data, HEADER_BYTES, len(data))
+            if n_payload < LONG_PAYLOAD:
+                return data[HEADER_BYTES:]
+            return _view(data, HEADER_BYTES, len(data))
         return None
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -168,7 +170,7 @@ class FrameReader:
             take(
                 stream[start:end]
                 if length < LONG_PAYLOAD
-                else _part(stream, start, end)
+                else _view(stream, start, end)
             )
             at = end
         return at
@@ -195,10 +197,8 @@ class FrameReader:
             raise FrameTooLargeError(self._announced, self.max_frame_bytes)
 
 
-def _part(data: bytes, start: int, end: int) -> bytes:
+def _view(data: bytes, start: int, end: int) -> bytes:
     # Bytes to whoever decodes them, which is all that is done to a payload.
-    if end - start < LONG_PAYLOAD:
-        return data[start:end]
     view: Any = memoryview(data)[start:end]
     as_bytes: bytes = view
     return as_bytes
