@@ -52,7 +52,10 @@ def _number(value: float) -> float | None:
 
 
 class BetaColumns(msgspec.Struct, eq=False):
-    """Updates of some symbols of one factor at one bar, ``k`` rows of them."""
+    """Updates of some symbols of one factor at one bar, ``k`` rows of them.
+
+    Every column is contiguous.
+    """
 
     factor: str
     benchmark: str
@@ -190,14 +193,16 @@ class BetaColumns(msgspec.Struct, eq=False):
         beta, alpha, std_error, t_stat, r_squared, residual_std = [
             numbers[i * k : (i + 1) * k] for i in range(STATISTICS)
         ]
-        n_obs, window_start, status, reason, revision, ts_init = _memories(
-            self.n_obs,
-            self.window_start,
-            self.status,
-            self.reason,
-            self.revision,
-            self.ts_init,
-        )
+        # The encoder takes any buffer where a message says bytes, without a copy.
+        columns: list[Any] = [
+            self.n_obs.data,
+            self.window_start.data,
+            self.status.data,
+            self.reason.data,
+            self.revision.data,
+            self.ts_init.data,
+        ]
+        n_obs, window_start, status, reason, revision, ts_init = columns
         symbols: int | tuple[str, ...]
         if table is not None:
             symbols = table
@@ -232,17 +237,9 @@ class BetaColumns(msgspec.Struct, eq=False):
 
 
 def _memory(column: NDArray[np.generic]) -> bytes:
-    (memory,) = _memories(column)
-    return memory
-
-
-def _memories(*columns: NDArray[np.generic]) -> list[bytes]:
-    # The encoder takes any buffer where a message says bytes, without a copy.
-    memories: list[Any] = [column.data for column in columns]
-    for position, memory in enumerate(memories):
-        if not memory.c_contiguous:
-            memories[position] = np.ascontiguousarray(columns[position]).data
-    return memories
+    memory: Any = column.data
+    as_bytes: bytes = memory
+    return as_bytes
 
 
 def rows_of(message: BetasUpdated, symbols: tuple[str, ...]) -> list[BetaUpdated]:
