@@ -140,7 +140,6 @@ class Board:
             turn[0] == before
             and not before & 1
             and monotonic() - heartbeat[0] <= bound_s
-            and IS_ORDERED
         ):
             return beta
         return self.beta(symbol)
@@ -159,7 +158,7 @@ class Board:
             return page.betas, row, page.head
 
         betas, row, turn = bind()
-        heartbeat, bound_s = self._heartbeat, self.heartbeat_bound_s
+        heartbeat, bound_s = self._heartbeat, self._quick_bound_s
         monotonic = self._monotonic
 
         def read() -> float:
@@ -171,12 +170,11 @@ class Board:
                     turn[0] == before
                     and not before & 1
                     and monotonic() - heartbeat[0] <= bound_s
-                    and IS_ORDERED
                 ):
                     return beta
             except ValueError:  # released: the board was closed, or opened again
                 betas, row, turn = bind()
-                heartbeat, bound_s = self._heartbeat, self.heartbeat_bound_s
+                heartbeat, bound_s = self._heartbeat, self._quick_bound_s
             return self.beta(symbol, factor)
 
         return read
@@ -317,13 +315,15 @@ class Board:
         # From now on; a `reader` notices by the release of the one before.
         before, self._heartbeat = self._heartbeat, heartbeat
         before.release()
+        # Where loads need fences, no look is so quick that it could do without.
+        self._quick_bound_s = self.heartbeat_bound_s if IS_ORDERED else -inf
         first = self._pages[self.factors[0]]
         self._lookup = (
             self._row_of,
             first.betas,
             first.head,
             heartbeat,
-            self.heartbeat_bound_s,
+            self._quick_bound_s,
             self._monotonic,
         )
 
