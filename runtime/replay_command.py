@@ -175,7 +175,8 @@ def _watched(
     ):
         takers = [_writing_to(writer)] if writer else []
         if steps:
-            print(LINE_HEADER)  # noqa: T201 - this is the command line
+            # flushed, for whoever steps by a pipe waits for it
+            print(LINE_HEADER, flush=True)  # noqa: T201 - this is the command line
             takers.append(_print_updates)
 
         def on_updates(updates: Updates) -> None:

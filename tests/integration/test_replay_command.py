@@ -139,15 +139,19 @@ def stepped(file: Path) -> tuple[str, str]:
         stdin=follower,
         stdout=subprocess.PIPE,
         text=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
     ) as process:
-        os.close(follower)
-        assert process.stdout is not None
-        assert "ts_event" in process.stdout.readline()
-        os.write(leader, b"\n")
-        first = process.stdout.readline()
-        assert "warming" in first
-        os.write(leader, b"\n\x04")  # one more bar, and then the rest at once
-        output, _ = process.communicate(timeout=WAIT_S)
+        try:
+            os.close(follower)
+            assert process.stdout is not None
+            assert "ts_event" in process.stdout.readline()
+            os.write(leader, b"\n")
+            first = process.stdout.readline()
+            assert "warming" in first
+            os.write(leader, b"\n\x04")  # one more bar, and then the rest at once
+            output, _ = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
     os.close(leader)
     assert process.returncode == 0
     return first + output, value_of(output, "digest")
