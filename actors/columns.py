@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import ValidationError
 from numpy.typing import NDArray
 
+from ..estimators import NO_ROWS
 from ..estimators.ols import STATISTICS
 from ..messages import (
     BetasUpdated,
@@ -25,21 +26,6 @@ from ..messages import (
 from ..messages.betas import BETA_TAG, updates_of
 
 Rows = NDArray[np.intp]
-NO_ROWS: Final[Rows] = np.zeros(0, dtype=np.intp)
-
-Split = tuple[Rows, Rows]
-"""The rows with a return, and those without one, both in order."""
-
-
-def split(returns: NDArray[np.float64], all_rows: Rows) -> Split:
-    """Return which of all rows have a return, and which have none (NaN)."""
-    is_absent = np.isnan(returns)
-    (absent,) = is_absent.nonzero()
-    if not len(absent):
-        return all_rows, NO_ROWS
-    (present,) = np.logical_not(is_absent, is_absent).nonzero()
-    return present, absent
-
 
 FEW_ROWS = 16
 """Up to so many rows, what arrays of them cost to make is more than they save."""
@@ -83,15 +69,11 @@ class BetaColumns(msgspec.Struct, eq=False):
     n_eff: NDArray[np.float64] | None = None
     """Effective numbers of pairs, NaN = undefined; ``None`` = ``n_obs``."""
     absent: Rows | None = None
-    """The rows that ``rows`` lack, which are in order then; ``None`` = not known."""
+    """The rows that ``rows`` lack, which are in order then; ``NO_ROWS`` itself = they
+    are all, ``None`` = not known."""
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether ``rows`` are known to be all of them, in order."""
-        return self.absent is not None and not len(self.absent)
 
     @property
     def seq(self) -> NDArray[np.int64]:
@@ -182,8 +164,7 @@ class BetaColumns(msgspec.Struct, eq=False):
             seqs = None
         names: tuple[str, ...] = self.symbols
         rows = self.rows
-        absent = self.absent
-        whole = (absent is not None and not len(absent)) or (
+        whole = self.absent is NO_ROWS or (
             k == len(names) and bool((rows[1:] > rows[:-1]).all())
         )
         if not k:

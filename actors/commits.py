@@ -5,21 +5,17 @@ out however many there are. A few rows cost less as scalars, many as a gather, m
 whole pass (see `estimators.moments`), so the choice is only about time.
 """
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import AmendableGrid
+from ..estimators import NO_ROWS, WHOLE_PASS_SHARE, AmendableGrid
 from ..messages import Reason, Status
-from .columns import NO_ROWS, BetaColumns, Rows, Split, split
+from .columns import BetaColumns, Rows
 from .config import Factor
 from .rows import BetaRow, BetaRows
+from .split import Split, split
 from .standing import Codes, Standing
 from .windows import windows_of
-
-WHOLE_PASS_SHARE: Final = 4
-"""From a quarter of the rows on, a pass over all of them beats gathering some."""
 
 
 class Commits:
@@ -83,7 +79,7 @@ class Commits:
             self._commit_staged()
 
     def prepare(self) -> None:
-        """Get ready for a return that comes alone: nothing else is to be done."""
+        """Do ahead what the next return will need: nothing else is to be done."""
         self._slab.prepare()
 
     def _commit_staged(self) -> None:
@@ -164,24 +160,22 @@ class Commits:
                 self._commit_rows(rows, ts_inits)
             return
         slab.fill(returns, absent)
-        self._emit_of_all(rows, ts_inits, absent)
+        if rows is self._all_rows:
+            self._emit_all(ts_inits)
+        else:
+            self._emit(rows, ts_inits, absent)
 
     def _commit_rows(self, rows: Rows, ts_inits: NDArray[np.int64]) -> None:
         # Rows in the order of their updates; their cells are filled.
         slab = self._slab
-        n_rows = len(self.symbols)
-        if len(rows) * WHOLE_PASS_SHARE < n_rows:
+        if len(rows) < len(self.symbols):
             slab.add(rows)
-            self._emit(rows, *slab.estimate(rows), ts_inits)
-            return
-        column = slab.column
-        if len(rows) < n_rows:
-            column = np.full(n_rows, np.nan)
-            column[rows] = slab.column[rows]
-        elif rows is not self._all_rows and np.array_equal(rows, self._all_rows):
-            rows = self._all_rows
-        slab.fill(column)
-        self._emit_of_all(rows, ts_inits)
+        else:
+            slab.fill(slab.column, NO_ROWS)
+            if np.array_equal(rows, self._all_rows):
+                self._emit_all(ts_inits)
+                return
+        self._emit(rows, ts_inits)
 
     def _append_rows(self, updates: list[BetaRow]) -> None:
         self.n_pairs += len(updates)
@@ -196,17 +190,9 @@ class Commits:
         start = slab.window_start_of(row)
         return BetaRow(row, int(n), numbers, status, reason, 0, ts_init, start)
 
-    def _emit_of_all(
-        self,
-        rows: Rows,
-        ts_inits: NDArray[np.int64],
-        absent: Rows | None = None,
-    ) -> None:
-        # Of an estimate of all; the others are absent, where they are known.
-        slab = self._slab
-        if rows is not self._all_rows:
-            self._emit(rows, *slab.estimate(rows), ts_inits, absent)
-            return
+    def _emit_all(self, ts_inits: NDArray[np.int64]) -> None:
+        # A fresh pair of every row, in order.
+        slab, rows = self._slab, self._all_rows
         self.n_pairs += len(rows)
         n, numbers = slab.estimate()
         plain = self._standing.all_paired(
@@ -219,16 +205,13 @@ class Commits:
         self._append(rows, n, numbers, ts_inits, NO_ROWS, is_fresh=True)
 
     def _emit(
-        self,
-        rows: Rows,
-        n: NDArray[np.float64],
-        numbers: NDArray[np.float64],
-        ts_inits: NDArray[np.int64],
-        absent: Rows | None = None,
+        self, rows: Rows, ts_inits: NDArray[np.int64], absent: Rows | None = None
     ) -> None:
-        # Of an estimate of some rows.
+        # A fresh pair of some rows; the others are absent, where they are known.
+        slab = self._slab
         self.n_pairs += len(rows)
-        self._standing.paired(rows, self._slab.newest, absent)
+        n, numbers = slab.estimate(rows)
+        self._standing.paired(rows, slab.newest, absent)
         self._append(rows, n, numbers, ts_inits, absent, is_fresh=True)
 
     def _emit_status(

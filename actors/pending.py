@@ -8,7 +8,7 @@ a wrong clock must not shut out the bar that comes next.
 import numpy as np
 
 from ..estimators import Floats, PerRow, State, cells_of
-from .columns import Split
+from .split import Split
 from .tally import Drop, SourceNumbers, Tally
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import PerRow, State, cells_of
+from ..estimators import NO_ROWS, PerRow, State, cells_of
 from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, Reason, Status, beta_topic
 from .columns import BetaColumns, Rows
@@ -102,8 +102,7 @@ class BetaPublisher:
         self.last_seq += n_updates
         updates.first_seq = first
         unstored = self._unstored
-        absent = updates.absent
-        if absent is not None and not len(absent) and (unstored or self._waiting):
+        if updates.absent is NO_ROWS and (unstored or self._waiting):
             # Each row has a newer value now.
             if self._waiting:
                 self.catch_up()
@@ -192,7 +191,7 @@ class BetaPublisher:
         for updates in reversed(self._unstored):
             self._count(updates)
             if not has_newer:
-                where = slice(None) if updates.is_whole else updates.rows
+                where = slice(None) if updates.absent is NO_ROWS else updates.rows
                 self._store_columns(updates, where)
                 has_newer = True
             elif len(updates) and updates.last_seq > int(self._seq.min()):

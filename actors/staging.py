@@ -19,10 +19,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Rows, split
+from .columns import Rows
 from .commits import Commits
 from .config import Factor
 from .pending import PendingBars
+from .split import split
 from .tally import Drop, Refusal, Tally
 
 SMALL_FRAME: Final = 64
@@ -122,13 +123,14 @@ class Staging(Commits, ABC):
         """
         if len(rows) <= SMALL_FRAME:
             return self._stage_each(rows, ts_event, returns, repeat(ts_init))
+        is_whole = self._is_whole(rows)
         is_open = ts_event == self._paired_stamp
-        if is_open and rows is self._seen_whole and self._is_untouched:
+        if is_whole and is_open and self._is_untouched:
             # The first frame of a bar, which all others are like.
             parts = self._whole if is_complete else None
             self._commit_column(returns, np.array([ts_init]), parts)
             return []
-        if ts_event > self.ts_event and self._is_whole(rows):
+        if is_whole and ts_event > self.ts_event:
             parts = self._whole if is_complete else split(returns, self._all_rows)
             bar = self._pending.bar(ts_event) if len(parts[0]) else None
             if bar is not None and bar.is_new:
@@ -142,7 +144,6 @@ class Staging(Commits, ABC):
         column = self._column_for(ts_event)
         if column is None:
             return self._stage_each(rows, ts_event, returns, repeat(ts_init))
-        is_whole = self._is_whole(rows)
         if not (is_open and self._is_untouched):
             is_free = np.isnan(column if is_whole else column[rows])
             if is_there is not None:
@@ -240,10 +241,14 @@ class Staging(Commits, ABC):
     ) -> None:
         # The same for many rows, whose cells are empty; there is room for the bar.
         bar = self._pending.bar(ts_event)
-        if bar is not None:
-            bar.column[rows] = returns
-            bar.sources[rows] = self._tally.source
-            bar.is_new, bar.split = False, None
+        if bar is None:
+            return
+        if bar.is_new and rows is self._seen_whole:
+            bar.fill(returns, self._whole, self._tally.source)
+            return
+        bar.column[rows] = returns
+        bar.sources[rows] = self._tally.source
+        bar.is_new, bar.split = False, None
 
     def _stage_each(
         self,

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import PerRow, State
+from ..estimators import NO_ROWS, PerRow, State
 from ..messages import Reason, Status
-from .columns import NO_ROWS, Rows
+from .columns import Rows
 from .config import MarketBetaConfig
 from .status import classify, classify_one
 from .watch import Watch

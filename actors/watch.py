@@ -26,9 +26,9 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Floats, PerRow, State
+from ..estimators import NO_ROWS, Floats, PerRow, State
 from ..messages import Reason
-from .columns import NO_ROWS, Rows
+from .columns import Rows
 from .config import MarketBetaConfig
 
 Codes = NDArray[np.uint8]

@@ -14,17 +14,20 @@ from .batch import (
     over_series,
     rolling_ols,
 )
+from .doubt import NO_ROWS
 from .ewma import EwmaWindows
 from .grid import AmendableGrid, Grid
 from .moments import LARGEST, Floats, cells_of
 from .pairs import PairWindows
 from .series import Opening
-from .slab import WindowSlab
+from .slab import WHOLE_PASS_SHARE, WindowSlab
 from .state import PerRow, State
 
 __all__ = [
     "FIELDS",
     "LARGEST",
+    "NO_ROWS",
+    "WHOLE_PASS_SHARE",
     "AmendableGrid",
     "AmendableSlab",
     "Estimates",

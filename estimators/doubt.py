@@ -66,7 +66,7 @@ USUAL_SPREAD: Final = 1.5
 _QUARTER: Final = _HALF * _HALF
 _OF_TWO_MEANS: Final = 2.0 * _OF_MEAN
 _USUAL_R_SQUARED: Final = USUAL_SPREAD / _HALF_RESIDUAL**2
-_NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
+NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
 
 UNDERFLOW: Final = 1e-290
 """Sums of squares below this may have lost a part of themselves."""
@@ -126,11 +126,11 @@ def doubtful(
     n, _, mean_y, cxx, _, cyy, _, yy = moments
     r_squared = statistics[R_SQUARED]
     if not isinstance(n, np.ndarray) and n < min_observations:
-        return _NO_ROWS
+        return NO_ROWS
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         limits = coarse_limits(n, moments.mean_x, cxx, moments.xx, error)
         if isinstance(limits.of_yy, float) and _is_usual(moments, r_squared, limits):
-            return _NO_ROWS
+            return NO_ROWS
         # what beta and alpha are made of, squared, is within their tolerance
         size = yy * limits.of_yy
         size += _OF_MEAN * (mean_y * mean_y)
@@ -145,7 +145,7 @@ def doubtful(
     if isinstance(n, np.ndarray):
         trusted |= n < min_observations
     if trusted.all():
-        return _NO_ROWS
+        return NO_ROWS
     rows = np.flatnonzero(~trusted)
     return doubtful_among(rows, moments, statistics, error, tiny=tiny)
 

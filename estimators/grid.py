@@ -229,7 +229,7 @@ class Grid(ABC):
         slot = bar % len(self.stamps)
         self.newest = bar
         self.stamps[slot] = stamp
-        self._x[slot] = benchmark_return if abs(benchmark_return) <= LARGEST else nan
+        self._x[slot] = usable(benchmark_return)
         if bar != self._cleared:
             self._y[slot] = nan
         self._absent[slot] = None

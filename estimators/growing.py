@@ -14,11 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from .doubt import TINY, has_tiny
+from .doubt import NO_ROWS, TINY, has_tiny
 from .grid import Grid, Rows
 from .moments import Floats, cells_of
 from .sums import (
-    NO_ROWS,
     SIDE,
     Sets,
     Terms,

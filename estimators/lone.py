@@ -138,8 +138,7 @@ class LonePairs(RemadeSets):
         self._error = 0.0
 
     def _settle(self) -> None:
-        if self._alone or not self._is_settled:
-            super()._settle()
+        super()._settle()
         self._is_ready = False
         self._bar = None
 

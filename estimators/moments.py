@@ -47,9 +47,8 @@ Floats = NDArray[np.float64]
 
 def cells_of(array: Floats) -> "memoryview[float]":
     """Return a contiguous array's memory as flat scalars, much faster than numpy's."""
-    memory = (
-        array.data if array.size else memoryview(bytearray())
-    )  # no shape with a 0 casts
+    # no shape with a 0 casts
+    memory = array.data if array.size else memoryview(bytearray())
     return memory.cast("B").cast("d")
 
 

@@ -69,11 +69,11 @@ from .lone import LonePairs
 from .moments import Floats
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .recalc import batches, recalculate
-from .sums import SIDE, Basis, Shared, moments_of
+from .sums import Basis, Shared, moments_of
 from .whole import WholePass
 
-_MOST: Final = 1 / 4
-"""Share of all rows from which on a pass over all of them beats gathering some."""
+WHOLE_PASS_SHARE: Final = 4
+"""From a quarter of the rows on, a pass over all of them beats gathering some."""
 
 
 class WindowSlab(LonePairs):
@@ -174,15 +174,17 @@ class WindowSlab(LonePairs):
 
     def moments(self, rows: Rows | None = None) -> Moments:
         """Return what the statistics of all or some rows are computed from."""
-        asset, benchmark = self.sums(rows, out=np.empty((SIDE, self.n_rows)))
-        return moments_of(asset, benchmark, self.basis, rows)
+        asset, benchmark = self.sums(rows)
+        if isinstance(benchmark, np.ndarray):
+            benchmark = benchmark.copy()
+        return moments_of(asset.copy(), benchmark, self.basis, rows)
 
     def estimate(
         self, rows: Rows | None = None, *, full: bool = False
     ) -> tuple[Floats, Floats]:
         """Return (n, statistics) of all or some rows."""
         basis = self.basis
-        is_most = rows is None or len(rows) >= _MOST * self.n_rows
+        is_most = rows is None or len(rows) * WHOLE_PASS_SHARE >= self.n_rows
         if is_most and rows is not None:
             asset, benchmark, basis = self._taken(rows, basis)
         else:

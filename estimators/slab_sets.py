@@ -114,23 +114,19 @@ class SlabSets(GrowingSets):
         error = error_of(n_additions)
         return Basis(self._pivot_x, self._away, is_flat, has_tiny, error)
 
-    def sums(
-        self, rows: Rows | None = None, *, out: Floats | None = None
-    ) -> tuple[Floats, Floats | Shared]:
+    def sums(self, rows: Rows | None = None) -> tuple[Floats, Floats | Shared]:
         """Return the asset and benchmark sides of the windows of all or some rows.
 
         Parameters
         ----------
         rows
             Shape (k,); ``None`` = all.
-        out
-            Where the asset side of all rows goes, shape (SIDE, n_rows); by default
-            where the next step overwrites it, as it does the other side.
 
         Returns
         -------
         asset, benchmark
-            Shapes (SIDE, k) and (SIDE, k), or three floats for every row.
+            Shapes (SIDE, k) and (SIDE, k), or three floats for every row. Those of all
+            rows stand where the next step overwrites them.
         """
         if self._alone:
             self._take_in()
@@ -139,16 +135,11 @@ class SlabSets(GrowingSets):
         is_shared = not (sets.is_own[at] or growing.is_own[BACK])
         shared = plus(sets.shared[at], growing.shared[BACK])
         if rows is None:
-            is_passing = out is None
-            if out is None:
-                out = self._terms.asset
-                np.add(sets.flat[at], growing.flat[BACK], self._terms.flat)
-            else:
-                np.add(sets.asset[at], growing.asset[BACK], out)
+            np.add(sets.flat[at], growing.flat[BACK], self._terms.flat)
             if is_shared:
-                return out, shared
-            side = self._side if is_passing else None
-            return out, np.add(sets.benchmark(at), growing.benchmark(BACK), side)
+                return self._terms.asset, shared
+            np.add(sets.benchmark(at), growing.benchmark(BACK), self._side)
+            return self._terms.asset, self._side
         asset = sets.asset[at][:, rows] + growing.asset[BACK][:, rows]
         if is_shared:
             return asset, shared

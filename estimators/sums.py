@@ -41,13 +41,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .doubt import TINY, U, largest_spread
+from .doubt import NO_ROWS, TINY, U, largest_spread
 from .moments import Floats, cells_of
 from .ols import Moments, RowMoments
 
 Rows = NDArray[np.intp]
-
-NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
 
 Y: Final = 0
 XY: Final = 1

@@ -41,6 +41,7 @@ from typing import Final
 import numpy as np
 
 from .doubt import (
+    NO_ROWS,
     USUAL_SPREAD,
     Rows,
     doubtful,
@@ -65,7 +66,6 @@ Side = Floats | float
 """What is said of the benchmark, row by row or of all rows."""
 
 _DOF: Final = 2.0
-_NO_ROWS: Final[Rows] = np.empty(0, dtype=np.intp)
 _HARMLESS: Final = np.array([[0.0], [0.5], [1.0]])
 """Sums of an asset; beside `_HARMLESS_SIDE` its r**2 is a quarter."""
 _HARMLESS_SIDE: Final = np.array([[3.0], [0.0], [1.0]])
@@ -130,7 +130,7 @@ class WholePass:
             Rows.
         """
         own = benchmark if isinstance(benchmark, np.ndarray) else None
-        few, n_of_few = _NO_ROWS, None
+        few, n_of_few = NO_ROWS, None
         if own is not None and own[N].item(own[N].argmin()) < self._fewest:
             few = np.flatnonzero(own[N] < self._fewest)
             n_of_few = own[N, few]
@@ -200,7 +200,7 @@ class WholePass:
         if n_of_few is not None:
             out[:, few] = nan
         if least >= least_r_squared:
-            return out, _NO_ROWS
+            return out, NO_ROWS
         rows = np.flatnonzero(r_squared < least_r_squared)
         moments = Moments(n, mean_x, mean_y, cxx, cxy, cyy, xx, yy)
         return out, hardly_following(rows, moments, r_squared, basis.error)

@@ -259,9 +259,7 @@ class System:
         if type(message) is ReturnObserved:
             cell = self._cell_of_symbol.get(message.symbol)
         elif type(message) is BenchmarkReturnObserved:
-            cell = self._cell_of_benchmark.get(message.benchmark)
-            if message.ts_event > self._clock.time_ns() + MAX_AHEAD_NS:
-                return False
+            cell = self._opener(message)
         else:
             return False
         if cell is None or cell.state is not _LIVE or self._ready:
@@ -323,13 +321,8 @@ class System:
                     cell.invoke(message)
                     continue
             elif type(message) is BenchmarkReturnObserved:
-                cell = self._cell_of_benchmark.get(message.benchmark)
-                if (
-                    cell is not None
-                    and cell.state is live
-                    and not ready
-                    and message.ts_event <= self._clock.time_ns() + MAX_AHEAD_NS
-                ):
+                cell = self._opener(message)
+                if cell is not None and cell.state is live and not ready:
                     cell.invoke(message)
                     continue
             elif type(message) is ReturnGroup:
@@ -357,6 +350,15 @@ class System:
             n_counted += 1
         tally.sources.received[source] += taken - first - n_counted
         return taken
+
+    def _opener(self, message: BenchmarkReturnObserved) -> ActorCell | None:
+        # Whose bar a benchmark's return opens, if it is not to be refused.
+        if self._is_far_ahead(message.ts_event):
+            return None
+        return self._cell_of_benchmark.get(message.benchmark)
+
+    def _is_far_ahead(self, ts_event: int) -> bool:
+        return ts_event > self._clock.time_ns() + MAX_AHEAD_NS
 
     def _take_group(self, group: ReturnGroup) -> bool:
         # Whether a group was taken: its actors are the ones we know, and those that
@@ -437,10 +439,7 @@ class System:
                     len(table.unknown),
                     table.symbols[table.unknown[0]],
                 )
-        elif (
-            isinstance(message, _OPENING)
-            and message.ts_event > self._clock.time_ns() + MAX_AHEAD_NS
-        ):
+        elif isinstance(message, _OPENING) and self._is_far_ahead(message.ts_event):
             self._tally.drop(Drop.FUTURE, message)
         else:
             behavior = self.factory.route(message)

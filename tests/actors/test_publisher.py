@@ -13,6 +13,7 @@ from beta_factory.actors.publisher import BetaPublisher
 from beta_factory.actors.rows import BetaRow, BetaRows
 from beta_factory.actors.snapshot import pack_state, unpack_state
 from beta_factory.actors.tables import SymbolTables
+from beta_factory.estimators import NO_ROWS
 from beta_factory.messages import (
     BetaUpdated,
     Reason,
@@ -146,7 +147,7 @@ def test_updates_are_remembered_whenever_somebody_asks(
                     is_absent = rng.random(len(rows)) < 0.4
                     rows, absent = rows[~is_absent], rows[is_absent]
                 else:
-                    absent = rows[:0]
+                    absent = NO_ROWS
                 updates = some_columns(rows, turn, seed + turn)
                 updates.absent = absent
             publisher.publish(updates)

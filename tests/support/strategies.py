@@ -28,7 +28,7 @@ from beta_factory.actors import (
 )
 from beta_factory.actors.publisher import BetaPublisher
 from beta_factory.actors.tables import SymbolTables
-from beta_factory.estimators import WindowSlab
+from beta_factory.estimators import WindowSlab, slab
 from beta_factory.messages import (
     BenchmarkReturnObserved,
     BetaUpdated,
@@ -314,16 +314,17 @@ class Paths:
 
     scalar_rows: int = WindowSlab.scalar_rows
     small_frame: int = staging.SMALL_FRAME
-    whole_pass_share: int = commits.WHOLE_PASS_SHARE
+    whole_pass_share: int = slab.WHOLE_PASS_SHARE
 
     @contextmanager
     def taken(self) -> Generator[None, None, None]:
         """Choose them for the time being."""
         frames = mock.patch.object(staging, "SMALL_FRAME", self.small_frame)
-        shares = mock.patch.object(commits, "WHOLE_PASS_SHARE", self.whole_pass_share)
+        share = self.whole_pass_share
         with (
             frames,
-            shares,
+            mock.patch.object(commits, "WHOLE_PASS_SHARE", share),
+            mock.patch.object(slab, "WHOLE_PASS_SHARE", share),
             mock.patch.object(WindowSlab, "scalar_rows", self.scalar_rows),
         ):
             yield
