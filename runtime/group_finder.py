@@ -244,11 +244,6 @@ class GroupFinder:
         return read if rest < SMALLEST_FRAME else None
 
 
-def find_groups(data: bytes, first: int = 0) -> list[ReturnGroup]:
-    """Return what a `GroupFinder` finds in a first read."""
-    return GroupFinder().find(data, first)
-
-
 def _are_all(mask: NDArray[np.bool_]) -> bool:
     return int(np.count_nonzero(mask)) == len(mask)  # in half the time of `all`
 

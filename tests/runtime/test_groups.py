@@ -25,7 +25,7 @@ from beta_factory.messages import (
 from beta_factory.runtime import framing, group_finder
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.framing import FrameReader, frame
-from beta_factory.runtime.group_finder import find_groups
+from beta_factory.runtime.group_finder import GroupFinder
 from beta_factory.runtime.groups import (
     ReturnGroup,
     decode_pieces,
@@ -188,7 +188,7 @@ def test_what_looks_like_a_group_inside_another_frame_is_none() -> None:
         b"\xc4\x08" + outer[-10:-2], b"\xc4" + bytes([len(inner)]) + inner
     )
     stream = frame(encode(asset("B", 1, 0.1))) + frame(hiding)
-    (group,) = find_groups(stream)
+    (group,) = GroupFinder().find(stream)
     assert len(group) == 4
     assert repr(read([stream], as_groups=True)) == repr(read([stream], as_groups=False))
 
@@ -229,7 +229,7 @@ def test_a_group_ends_before_an_odd_message(odd: str, seq: int) -> None:
         seq if field == 1 and i == 4 else field for i, field in enumerate(ODD[odd])
     ]
     stream = b"".join([*plain[:3], frame(pack(message)), *plain[3:]])
-    assert [len(group) for group in find_groups(stream)] == [3, 3]
+    assert [len(group) for group in GroupFinder().find(stream)] == [3, 3]
     grouped = read([stream], as_groups=True)
     assert repr(grouped[:3]) == repr(read([stream], as_groups=False)[:3])
     assert grouped[3]
@@ -247,7 +247,7 @@ def test_names_find_their_rows(names: set[str], seed: int) -> None:
     asked = [name for name in names if name.isascii() and len(name) < 32] + ["A", "A\0"]
     rng.shuffle(asked)
     stream = b"".join(frame(encode(asset(name, 1, 0.1))) for name in asked)
-    (group,) = find_groups(stream)
+    (group,) = GroupFinder().find(stream)
     rows = NameIndex(known).rows(group)
     assert rows is not None
     assert rows.tolist() == [row_of.get(name, -1) for name in asked]
@@ -266,7 +266,7 @@ def test_what_was_asked_before_changes_no_answer(questions: list[list[str]]) -> 
     row_of = {name: row for row, name in enumerate(NAMES[1:6])}
     for asked in questions:
         stream = b"".join(frame(encode(asset(name, 1, 0.5))) for name in asked)
-        for group in (*find_groups(stream), *find_groups(stream)):
+        for group in (*GroupFinder().find(stream), *GroupFinder().find(stream)):
             rows = index.rows(group)
             assert rows is not None
             expected = [row_of.get(m.symbol, -1) for m in group.messages()]  # type: ignore[union-attr]
@@ -278,7 +278,9 @@ def test_names_that_cannot_be_told_apart_are_looked_up_one_by_one() -> None:
     names = ("AAAAAAABA", "AAAAAAAAA\0")
     single, grouped = Road(names, 0, 1), Road(names, 0, 1)
     messages: list[Message] = [bench(1, 0.1), *(asset(n, 1, 0.2) for n in names)]
-    (group,) = find_groups(b"".join(frame(encode(each)) for each in messages[1:]))
+    (group,) = GroupFinder().find(
+        b"".join(frame(encode(each)) for each in messages[1:])
+    )
     assert NameIndex(names).rows(group) is None
     grouped.turn(messages, as_groups=True)
     single.turn(messages, as_groups=False)
@@ -449,7 +451,7 @@ def test_a_stand_in_for_an_actor_is_told_every_message() -> None:
 def test_groups_that_have_to_give_way_come_in_a_list() -> None:
     with virtual_loop() as loop:
         stage = Stage(loop)
-        group = find_groups(frame(encode(asset("BAC", 1, 0.1))) * 4)
+        group = GroupFinder().find(frame(encode(asset("BAC", 1, 0.1))) * 4)
         with pytest.raises(TypeError, match="in a list"):
             stage.system.take_all(tuple(group), stage.tables)
 
@@ -474,13 +476,15 @@ def test_a_group_costs_half_of_its_messages(
         if size == 1:
             messages.append(single)
         else:
-            messages += find_groups(frame(encode(single)) * size)
+            messages += GroupFinder().find(frame(encode(single)) * size)
     assert n_within(messages, budget) == n
 
 
 def test_a_group_knows_its_messages_and_its_newest_number() -> None:
     messages = [asset(f"S{i}", 5, 0.1 * i, seq=i + 1, ts_init=i) for i in range(8)]
-    (group,) = find_groups(b"".join(frame(encode(message)) for message in messages))
+    (group,) = GroupFinder().find(
+        b"".join(frame(encode(message)) for message in messages)
+    )
     assert group.messages() == messages
     assert [group.message(i) for i in range(8)] == messages
     assert group.payloads() == [encode(message) for message in messages]

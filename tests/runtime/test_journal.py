@@ -73,7 +73,7 @@ def test_a_group_is_written_down_as_its_messages(
     monkeypatch.setattr(group_finder, "SMALLEST_GROUP", 2)
     monkeypatch.setattr(group_finder, "FEWEST_BYTES", 0)
     first, *singles = [asset(f"S{i}", 5, 0.1 * i, seq=i + 1) for i in range(9)]
-    (group,) = group_finder.find_groups(
+    (group,) = group_finder.GroupFinder().find(
         b"".join(frame(encode(each)) for each in singles)
     )
     journal.took(1, [first, *singles])
