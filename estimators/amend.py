@@ -34,6 +34,10 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         slot = bar % len(self.stamps)
         was_missing = isnan(self._y[slot, row])
         self._y[slot, row] = value
+        if bar == self.newest and was_missing:
+            if not isnan(value):
+                self.add_one(row)
+            return
         self._absent[slot] = None
         deviation = value - self._pivot_cells[row]
         self._look_for_tiny(bar, np.array([deviation]))
@@ -66,8 +70,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         self._split_all()
         self._remake(np.arange(self.n_rows))
         if bar == self.newest:  # and may take more pairs
-            self._await_pairs()
-            self._is_settled = True
+            self._reopen()
 
     def insert(self, stamp: int, benchmark_return: float) -> int | None:
         """Open a bar between two that are there; return its index."""
@@ -151,7 +154,7 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             Sets(max(1, run.n_bars), self.n_rows) for run in (self._stretch, self._next)
         ]
         if self.newest >= self.oldest:
-            self._await_pairs()
+            self._reopen()
         self._is_settled = True
         self._look_for_flat()
         self._split_all()

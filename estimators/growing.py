@@ -6,7 +6,8 @@ However they are cut, the sets end with the same bits.
 Until the next bar opens, the benchmark side that all rows share is that *before* the
 newest bar; and as soon as only some rows have their pair, the sets keep theirs row by
 row. `_settle` ends that: the shared side takes the bar in, and if no row lacks it, the
-sets are shared again.
+sets are shared again. That is when the bar closes, or before, when sets are made anew;
+pairs that come after it find sets that are split.
 """
 
 from math import isnan, nan
@@ -112,6 +113,7 @@ class GrowingSets(Grid):
                 growing.shared[BACK] = plus(back, terms.shared)
                 growing.shared[HEAD] = plus(head, terms.shared)
             self._is_settled = True
+            self._n_added = self.n_rows
 
     def _grow_own(self, slot: int, returns: Floats) -> None:
         # The benchmark side of those rows that have a return.
@@ -180,8 +182,23 @@ class GrowingSets(Grid):
         if x * x < TINY * TINY and x:
             self._tiny_bar = self.newest
 
+    def _reopen(self) -> None:
+        # The newest bar is settled, and may take more pairs than it has.
+        self._await_pairs()
+        self._is_settled = True
+        self._n_added = len(self.rows_of(self.newest))
+
+    def _close(self) -> None:
+        # The newest bar takes no more pairs. Settled early, it may have taken some of
+        # rows that its first column lacked.
+        if self._alone:
+            self._take_in()
+        if not self._is_settled:
+            self._absent[self.newest % len(self.stamps)] = self._known_absent()
+        self._settle()
+
     def _settle(self) -> None:
-        # The newest bar takes no more pairs.
+        # What rows share takes the newest bar in; more pairs of it may follow.
         if self._alone:
             self._take_in()
         if self._is_settled:
@@ -189,7 +206,6 @@ class GrowingSets(Grid):
         self._is_settled = True
         growing = self._growing
         is_complete = self._n_added == self.n_rows
-        self._absent[self.newest % len(self.stamps)] = self._known_absent()
         if not is_complete:
             self._split_growing()
         for lane in (BACK, HEAD):

@@ -116,7 +116,7 @@ class WindowSlab(LonePairs):
 
     def advance(self, stamp: int, benchmark_return: float) -> None:
         """Open the next bar; what the extent no longer reaches leaves the window."""
-        self._settle()
+        self._close()
         bar = self.newest + 1
         n_evicted = self._evict(bar, stamp)
         if not self._is_sliding:
