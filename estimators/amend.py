@@ -48,8 +48,10 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             self._split_all()
         if was_missing and not isnan(value) and self._is_last(row, bar):
             self._add_to_growing(row, x - self._pivot_x, deviation)
-        elif bar < self._head_first or not self._remake_growing(np.array([row])):
+        elif bar < self._head_first:
             self._remake(np.array([row]))
+        else:
+            self._remake_growing(np.array([row]))
 
     def amend_column(self, bar: int, returns: Floats) -> None:
         """Set every cell of a bar for which there is a return, NaN = none."""
@@ -109,8 +111,10 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             **self._bars(),
             "first": self._first,
             "is_sliding": self._is_sliding,
+            "n_parts": self._n_parts,
             "head_first": self._head_first,
-            "back_first": self._back_first,
+            "cut": self._cut,
+            "since": [segment[:2] for segment in self._since],
             "segments": [segment[:2] for segment in self._segments],
             "stretch": self._stretch[:2],
             "next": self._next[:2],
@@ -119,7 +123,6 @@ class AmendableSlab(WindowSlab, AmendableGrid):
             "n_to_merge": n_to_merge,
             "to_walk": to_walk,
             "tiny_bar": self._tiny_bar,
-            "longest": self._longest,
             "pivot_x": self._pivot_x,
             "pivots": PerRow(self._pivots.copy(), 0.0),
         }
@@ -129,8 +132,10 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         self._restore_bars(state)
         self._first = state["first"]
         self._is_sliding = state["is_sliding"]
+        self._n_parts = state["n_parts"]
         self._head_first = state["head_first"]
-        self._back_first = state["back_first"]
+        self._cut = state["cut"]
+        self._since = [_segment(run) for run in state["since"]]
         self._slots = [Sets(1, self.n_rows) for _ in state["segments"]]
         self._free_slots = []
         self._segments = deque(
@@ -145,8 +150,8 @@ class AmendableSlab(WindowSlab, AmendableGrid):
         unmerged = self._next_merged[: state["n_to_merge"]]
         self._to_merge = [slot_of[segment[:2]] for segment in unmerged]
         self._to_walk = state["to_walk"]
+        self._look_for_longest()
         self._tiny_bar = state["tiny_bar"]
-        self._longest = state["longest"]
         self._in_use = 0
         self._pivot_x = state["pivot_x"]
         self._set_pivots(np.array(state["pivots"]))

@@ -5,8 +5,11 @@ is it time to close the head segment while the window fills? Everything else abo
 window is the same for all kinds.
 """
 
-from math import sqrt
-from typing import Protocol
+from math import isqrt, sqrt
+from typing import Final, Protocol
+
+LONG_HEAD: Final = 32
+"""Bars that a head may always have: fewer additions are worth no segment more."""
 
 
 class Extent(Protocol):
@@ -52,6 +55,16 @@ class Extent(Protocol):
         """Return in how many bars a filling window will be full; a guess will do."""
         ...
 
+    def longest_head(self, n_bars: int) -> int:
+        """Return with how many bars a head is closed, whatever else would close it.
+
+        Parameters
+        ----------
+        n_bars
+            In the window.
+        """
+        ...
+
 
 class BarExtent:
     """The last ``length`` bars."""
@@ -82,9 +95,19 @@ class BarExtent:
         del span
         return self.length - n_bars
 
+    def longest_head(self, n_bars: int) -> int:
+        """Return the length: the parts of the window are equal."""
+        del n_bars
+        return self.length
+
 
 class TimeExtent:
-    """The bars with a stamp in ``(newest - length, newest]``."""
+    """The bars with a stamp in ``(newest - length, newest]``.
+
+    Their number is not known beforehand, and a burst may bring most of them. So a
+    segment ends with an equal part of the length, or with as many bars as one of equal
+    parts of their number would have.
+    """
 
     counts_bars = False
 
@@ -110,3 +133,7 @@ class TimeExtent:
     def bars_left(self, n_bars: int, span: int) -> int:
         """Return the bars missing if they keep coming as they came."""
         return n_bars * max(self.length - span, 0) // max(span, 1)
+
+    def longest_head(self, n_bars: int) -> int:
+        """Return about 4 / 3 * sqrt(n_bars)."""
+        return max(LONG_HEAD, isqrt(n_bars * 16 // 9))

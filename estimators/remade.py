@@ -51,33 +51,22 @@ class RemadeSets(SlabSets):
     def _remake(self, rows: Rows) -> None:
         # Every set of these rows.
         self._settle()
-        back_first, head_first = self._back_first, self._head_first
         runs = {
             (segment.first, segment.end)
-            for segment in [*self._segments, self._next, *self._merged]
+            for segment in [*self._segments, *self._since, self._next, *self._merged]
             if segment
         }
-        if self._is_sliding and back_first < head_first:
-            runs.add((back_first, head_first))
         made = self._segments_anew(rows, sorted(runs))
 
         for segment in self._segments:
             part = made[segment.first, segment.end]
             _put(self._slots[segment.slot], 0, rows, part)
         nothing = np.zeros((2 * SIDE, len(rows) + 1))
-        end = self.newest + 1
-        _put(self._growing, HEAD, rows, self._run(rows, head_first, end, nothing))
-        if self._is_sliding:
-            start = made.get((back_first, head_first), nothing)
-            back = self._run(rows, head_first, end, start)
-        else:
-            back = self._run(rows, head_first, end, nothing)
-            closed = nothing.copy()
-            for segment in [self._next, *self._segments]:
-                if segment:
-                    closed += made[segment.first, segment.end]
-            _put(self._closed, 0, rows, closed)
-        _put(self._growing, BACK, rows, back)
+        closed = nothing.copy()
+        for segment in self._since:
+            closed += made[segment.first, segment.end]
+        _put(self._closed, 0, rows, closed)
+        self._remake_growing(rows)
 
         if self._is_sliding:
             seed = _merged(made, self._merged, nothing)
@@ -89,26 +78,19 @@ class RemadeSets(SlabSets):
             suffixes = self._suffixes[1 - self._in_use]
             self._rewalk(rows, self._next, seed, self._to_walk, suffixes)
 
-    def _remake_growing(self, rows: Rows) -> bool:
-        # Back and head of a full window, whose other sets are as they were, if what
-        # the back began with is still there.
-        if not self._is_sliding:
-            return False
+    def _remake_growing(self, rows: Rows) -> None:
+        # Back and head, where the other sets are as they were.
         self._settle()
-        head_first, end = self._head_first, self.newest + 1
+        first, end = self._head_first, self.newest + 1
         nothing = np.zeros((2 * SIDE, len(rows) + 1))
         start = nothing
-        if self._back_first < head_first:
-            if not self._segments or self._segments[-1].end != head_first:
-                return False
-            slot = self._slots[self._segments[-1].slot]
+        if self._is_sliding:
             start = nothing.copy()
-            start[:SIDE, :-1] = slot.asset[0][:, rows]
-            start[SIDE:, :-1] = slot.benchmark_of(0, rows)
-            start[SIDE:, -1] = slot.shared[0]
-        _put(self._growing, BACK, rows, self._run(rows, head_first, end, start))
-        _put(self._growing, HEAD, rows, self._run(rows, head_first, end, nothing))
-        return True
+            start[:SIDE, :-1] = self._closed.asset[0][:, rows]
+            start[SIDE:, :-1] = self._closed.benchmark_of(0, rows)
+            start[SIDE:, -1] = self._closed.shared[0]
+        _put(self._growing, BACK, rows, self._run(rows, first, end, start))
+        _put(self._growing, HEAD, rows, self._run(rows, first, end, nothing))
 
     def _segments_anew(
         self, rows: Rows, runs: Sequence[tuple[int, int]]

@@ -34,6 +34,10 @@ window length; the bar at which a stretch ends costs three copies more. There is
 bar at which anything is recomputed, but for rows whose pivot has become odd: where a
 segment ends, their sets are made anew from the grid, about another one.
 
+How many bars a window of time will hold nobody knows. Its segments end with equal
+parts of its length, and a burst ends some more of them (`Extent.longest_head`): then
+the back is joined anew from the segments since the cut, as if it had grown by them.
+
 Memory per row: W returns, and 3 * 0.75 * sqrt(W) sets of 24 bytes, or of 48 where
 bars are missing.
 
@@ -99,7 +103,8 @@ class WindowSlab(LonePairs):
         # With one more, for the next bar to be prepared in.
         super().__init__(n_rows, self.extent.capacity + 1, min_observations)
         self._n_segments = self.extent.n_segments
-        self._longest = self.extent.longest_segment
+        self._longest_segment = self.extent.longest_segment
+        self._look_for_longest()
         self._whole = WholePass(n_rows, min_observations)
         self._n_pairs = np.zeros(max(n_rows, 1))
         """Pairs of every row, while all have as many; another number, another array."""
@@ -121,6 +126,8 @@ class WindowSlab(LonePairs):
         n_evicted = self._evict(bar, stamp)
         if not self._is_sliding:
             self._close_while_filling(bar, stamp)
+        if not self.extent.counts_bars:
+            self._close_if_long(bar)
         self._open(stamp, benchmark_return)
         self._await_pairs()
         if self._is_sliding and n_evicted:
@@ -164,13 +171,21 @@ class WindowSlab(LonePairs):
         span = stamp - int(self.stamps[self._first % len(self.stamps)])
         last = self.extent.n_segments - 1
         n_closed = min(self.extent.n_closed(n_bars, span), last)
-        if n_closed > len(self._segments) and bar > self._head_first and not self._next:
+        if n_closed > self._n_parts and bar > self._head_first and not self._next:
             self._repivot()
             self._close_head(bar)
+            self._n_parts += 1
             if n_closed == last:
                 self._begin_walk()
         if self._next:
             self._walk(max(self.extent.bars_left(n_bars, span), 1))
+
+    def _close_if_long(self, bar: int) -> None:
+        # Before there are too many additions behind a term.
+        # Rows whose pivot has become odd wait for the end of a part.
+        n_bars = bar - self.oldest
+        if bar - self._head_first >= self.extent.longest_head(n_bars):
+            self._close_head(bar)
 
     def moments(self, rows: Rows | None = None) -> Moments:
         """Return what the statistics of all or some rows are computed from."""

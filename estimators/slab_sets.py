@@ -65,14 +65,15 @@ class SlabSets(GrowingSets):
         self._free_slots = [1, 0]
         self._segments: deque[Segment] = deque()
         self._closed = Sets(1, n_rows)
-        """What a window that fills has in its closed segments."""
-        self._longest = 0
-        """Bars in the longest segment so far."""
+        """The segments that were closed since the front's cut, together. Of a window
+        that fills they are the front; else the back begins with them."""
         self._walk_terms = Terms(n_rows, self._terms)
         self._side = np.empty((SIDE, n_rows))
         """Where the benchmark sides of windows go that lack bars."""
         self._n_segments = 0
-        """Most segments that a window is made of."""
+        """Segments that a window is made of, as far as that is known beforehand,"""
+        self._longest_segment = 0
+        """and bars in the longest of them."""
         self._begin(0)
 
     def _begin(self, bar: int) -> None:
@@ -80,6 +81,8 @@ class SlabSets(GrowingSets):
         self.oldest = bar
         self._first = bar
         self._is_sliding = False
+        self._n_parts = 0
+        """Segments that ended with a part of the window's extent, while it filled."""
         self._is_settled = True
         self._alone.clear()
         self._head_first = bar
@@ -88,6 +91,10 @@ class SlabSets(GrowingSets):
         while self._segments:
             self._release(self._segments.pop())
         self._closed.clear(0)
+        self._since: list[Segment] = []
+        """What is in ``_closed``, oldest first."""
+        self._cut = bar
+        """Where the suffixes being made end."""
         self._in_use = 0
         self._stretch = NO_BARS
         """The front's suffixes start at each of these bars but the first."""
@@ -99,17 +106,17 @@ class SlabSets(GrowingSets):
         self._before_walk = 0, 0
         """and how much was to be merged and walked before."""
         # Which bars are in what, so that a correction can make it anew.
-        self._back_first = bar
         self._merged: list[Segment] = []
         """What was merged into the front's suffixes, oldest first."""
         self._next_merged: list[Segment] = []
+        self._look_for_longest()
 
     @property
     def basis(self) -> Basis:
         """What the sums are about, and what is known of the window besides."""
         oldest, longest = self.oldest, self._longest
         n_in_head = self.newest + 1 - self._head_first
-        n_additions = 2 * max(longest, n_in_head) + self._n_segments
+        n_additions = 2 * max(longest, n_in_head) + self._n_joined
         is_flat, has_tiny = self._flat_since <= oldest, self._tiny_bar >= oldest
         error = error_of(n_additions)
         return Basis(self._pivot_x, self._away, is_flat, has_tiny, error)
@@ -176,12 +183,28 @@ class SlabSets(GrowingSets):
             self._slots.append(Sets(1, self.n_rows))
         slot = self._free_slots.pop()
         self._slots[slot].copy(0, self._growing, HEAD)
-        self._segments.append(Segment(self._head_first, bar, slot))
-        self._longest = max(self._longest, bar - self._head_first)
+        segment = Segment(self._head_first, bar, slot)
+        self._segments.append(segment)
         self._head_first = bar
         self._growing.clear(HEAD)
-        if not self._is_sliding:
-            self._closed.merge(0, self._slots[slot], 0)
+        self._join(segment)
+        self._begin_back()
+        self._look_for_longest()
+
+    def _join(self, segment: Segment) -> None:
+        # To what was closed since the front's cut.
+        sums = self._slots[segment.slot]
+        if self._since:
+            self._closed.merge(0, sums, 0)
+        else:
+            self._closed.copy(0, sums, 0)
+        self._since.append(segment)
+
+    def _begin_back(self) -> None:
+        # With what was closed since the front's cut, if that is not the front itself.
+        if self._is_sliding and self._since:
+            self._growing.copy(BACK, self._closed, 0)
+        else:
             self._growing.clear(BACK)
 
     def _swap(self, bar: int) -> None:
@@ -194,18 +217,24 @@ class SlabSets(GrowingSets):
         self._in_use = 1 - self._in_use
         self._stretch = self._next
         self._merged = self._next_merged
-        self._back_first = self._head_first
+        self._since = []
+        self._closed.clear(0)
+        for segment in self._segments:
+            if segment.first >= self._cut:
+                self._join(segment)
         if self._head_first < bar:
             self._close_head(bar)
-            self._growing.copy(BACK, self._slots[self._segments[-1].slot], 0)
         else:
-            self._growing.clear(BACK)
+            self._begin_back()
         self._begin_walk()
 
     def _begin_walk(self) -> None:
+        # It ends where the head begins.
+        self._cut = self._head_first
         if not self._segments:
             self._next = NO_BARS
-            self._to_merge, self._to_walk = [], 0
+            self._next_merged, self._to_merge, self._to_walk = [], [], 0
+            self._look_for_longest()
             return
         self._next = stretch = self._segments.popleft()
         self._release(stretch)
@@ -216,6 +245,15 @@ class SlabSets(GrowingSets):
         if stretch.n_bars > self._suffixes[unused].n_sets:
             self._suffixes[unused] = Sets(stretch.n_bars, self.n_rows)
         self._suffixes[unused].clear(stretch.n_bars - 1)
+        self._look_for_longest()
+
+    def _look_for_longest(self) -> None:
+        # Of the segments that are in anything: no more additions lie behind a term.
+        parts = self._stretch, self._next, *self._merged, *self._segments
+        longest = max(part.n_bars for part in parts)
+        self._longest = max(longest, self._longest_segment)
+        n_joined = max(map(len, (self._merged, self._next_merged, self._since)))
+        self._n_joined = max(n_joined + 1, self._n_segments)
 
     def _walk(self, turns: int) -> None:
         # Do this turn's share of preparing the next stretch's suffixes.

@@ -161,8 +161,19 @@ def time_of(length: int) -> Extent:
     return TimeExtent(STEP * length)
 
 
-@pytest.mark.parametrize("extent_of", [bars_of, time_of])
-@examples(12)
+class ShortHeads(TimeExtent):
+    """As if there were bursts all the time."""
+
+    def longest_head(self, n_bars: int) -> int:
+        return 1 + n_bars // 8
+
+
+def bursts_of(length: int) -> Extent:
+    return ShortHeads(STEP * length)
+
+
+@pytest.mark.parametrize("extent_of", [bars_of, time_of, bursts_of])
+@examples(10)
 @given(seed=seeds)
 def test_windows_hold_their_cells(
     extent_of: Callable[[int], Extent], seed: int
