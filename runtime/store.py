@@ -253,9 +253,8 @@ class Promise:
     def __init__(self, path: str) -> None:
         import fcntl  # noqa: PLC0415 - POSIX, as is whoever writes a store
 
-        self._file = os.open(
-            promise_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        self._path = promise_path(path)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -264,8 +263,20 @@ class Promise:
             raise ConfigError([("store.path", reason)]) from None
 
     def write(self, position: int) -> None:
-        """Say that turns up to ``position`` are promised."""
-        os.pwrite(self._file, _checked(position), 0)
+        """Say that turns up to ``position`` are promised.
+
+        Raises
+        ------
+        OSError
+            When it cannot be written, or not all of it.
+        """
+        content = _checked(position)
+        try:
+            n_written = os.pwrite(self._file, content, 0)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
+        if n_written < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
 
     def close(self) -> None:
         """Let another sidecar have the store."""

@@ -2,7 +2,8 @@
 
 Rule: the loop never waits for the disk. It hands entries over and is called back with
 the position up to which they are as durable as was promised. What cannot be written is
-kept and tried again; until then nothing is promised, and the state says why.
+kept and tried again; until then nothing is promised, and the state says why. The thread
+does not end before it has said why, either.
 
 Theory of operation
 -------------------
@@ -112,28 +113,38 @@ class StoreWriter:
 
     def _run(self) -> None:
         try:
-            while (item := self._next()) is not None:
-                if isinstance(item, int):
-                    self._attempt(partial(self._retention.apply, now_ns=item))
-                elif not self._write(self._chunk(item)):
-                    return
+            self._write_all()
+        except Exception as error:
+            # A fault of ours: what waits is never written, and that must be said.
+            logger.exception("store.thread_ended path=%s", self._path)
+            self._say(f"its thread ended with {error!r}: restart the sidecar")
         finally:
-            if self._store is not None:
-                self._store.close()
+            self._close_store()
             if self._promise is not None:
                 self._promise.close()
 
+    def _write_all(self) -> None:
+        while (item := self._next()) is not None:
+            if isinstance(item, int):
+                self._attempt(partial(self._retention.apply, now_ns=item))
+            elif not self._write(self._chunk(item)):
+                return
+
     def _write(self, chunk: Chunk) -> bool:
-        while not self._attempt(partial(Store.append, chunk=chunk)):
+        while not self._attempt(partial(self._append, chunk=chunk)):
             if self._closing.wait(self._retry_s):
                 logger.error(
                     "store.unwritten path=%s first=%d", self._path, chunk.first
                 )
                 return False
-        if self._promise is not None:
-            self._promise.write(chunk.last)
         self._on_durable(chunk.last)
         return True
+
+    def _append(self, store: Store, chunk: Chunk) -> None:
+        # Both or neither is done: where the promise fails, the same row comes again.
+        store.append(chunk)
+        if self._promise is not None:
+            self._promise.write(chunk.last)
 
     def _next(self) -> Entry | int | None:
         if (item := self._held) is not None:
@@ -167,10 +178,7 @@ class StoreWriter:
                 self._store = self._open()
             act(self._store)
         except (sqlite3.Error, OSError, BetaFactoryError) as error:
-            if self._store is not None:
-                with suppress(sqlite3.Error):
-                    self._store.close()
-                self._store = None
+            self._close_store()
             self._say(str(error))
             return False
         self._say("")
@@ -179,11 +187,17 @@ class StoreWriter:
     def _open(self) -> Store:
         if self._promise is None:
             self._promise = Promise(self._path)
-        if self._base is not None:
-            replace_store(self._path, self._durability, self._base)
-            self._promise.write(self._base.position)
-            self._base = None
+        if (base := self._base) is not None:
+            replace_store(self._path, self._durability, base)
+            self._base = None  # once more would move the new store aside
+            self._promise.write(base.position)
         return Store(self._path, self._durability)
+
+    def _close_store(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            with suppress(sqlite3.Error):
+                store.close()
 
     def _say(self, reason: str) -> None:
         if reason != self._reason:

@@ -1,5 +1,7 @@
 """The thread that writes the store: order, refusals, retention, replacement."""
 
+import errno
+import os
 import sqlite3
 import threading
 from itertools import pairwise
@@ -13,7 +15,7 @@ from beta_factory.runtime.durability import Durability
 from beta_factory.runtime.replacement import Base, finish_replacement, replace_store
 from beta_factory.runtime.retention import MAX_SNAPSHOTS, Retention, thinned
 from beta_factory.runtime.snapshotter import take_snapshot
-from beta_factory.runtime.store import Chunk, Promise, SnapshotRow, Store
+from beta_factory.runtime.store import Chunk, Promise, SnapshotRow, Store, promised
 from beta_factory.runtime.store_writer import Entry, StoreWriter
 
 PATIENCE_S = 30.0
@@ -48,13 +50,34 @@ class Written:
             assert self.changed.wait_for(lambda: self.states, PATIENCE_S)
 
 
-def writer(path: Path, written: Written) -> StoreWriter:
+class StubbornPromise(Promise):
+    """A promise that cannot be written so many times."""
+
+    n_refusals = 2
+    error: Exception = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write(self, position: int) -> None:
+        if self.n_refusals:
+            self.n_refusals -= 1
+            raise self.error
+        super().write(position)
+
+
+def writer(
+    path: Path,
+    written: Written,
+    *,
+    promise: Promise | None = None,
+    base: Base | None = None,
+) -> StoreWriter:
     return StoreWriter(
         str(path),
         Durability.FSYNC,
         Retention(2**40, 1000.0),
         on_durable=written.durable,
         on_state=written.state,
+        promise=promise,
+        base=base,
         retry_s=0.01,
     )
 
@@ -101,6 +124,69 @@ def test_what_a_store_refuses_is_kept_until_it_takes_it(tmp_path: Path) -> None:
     writing.close()
     assert written.states[-1] == ""
     assert content(folder / "store") == b"1,2,3,4,5,6,7,8,9,10,"
+
+
+def test_nothing_is_durable_before_it_is_promised(tmp_path: Path) -> None:
+    path, written = tmp_path / "store", Written()
+    writing = writer(path, written, promise=StubbornPromise(str(path)))
+    writing.start()
+    writing.put(entry(1))
+    written.wait_for(1)
+    writing.put(entry(2))
+    written.wait_for(2)
+    writing.close()
+    assert written.states == ["[Errno 28] No space left on device", ""]
+    assert written.positions == [1, 2]
+    assert promised(str(path)) == 2
+    assert content(path) == b"1,2,"
+
+
+def test_promise_that_cannot_be_written_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, data: bytes, at: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def write_half(file: int, data: bytes, at: int) -> int:
+        return os.pwritev(file, [data[:5]], at)
+
+    promise = Promise(str(tmp_path / "store"))
+    for pwrite, reason in ((refuse, "Input/output"), (write_half, "No space left")):
+        monkeypatch.setattr(os, "pwrite", pwrite)
+        with pytest.raises(OSError, match=rf"{reason}.*/store\.promised'$"):
+            promise.write(7)
+    promise.close()
+
+
+def test_damaged_store_is_moved_aside_once_however_often_it_is_tried(
+    tmp_path: Path,
+) -> None:
+    path, written = tmp_path / "store", Written()
+    path.write_bytes(b"damaged")
+    promise = StubbornPromise(str(path))
+    writing = writer(path, written, promise=promise, base=Base(5, 0, b"base"))
+    writing.start()
+    writing.put(entry(6))
+    written.wait_for(6)
+    writing.close()
+    assert Path(f"{path}.damaged-1").read_bytes() == b"damaged"
+    assert not Path(f"{path}.damaged-2").exists()
+
+
+def test_a_thread_that_ends_by_a_fault_says_so(tmp_path: Path) -> None:
+    path, written = tmp_path / "store", Written()
+    promise = StubbornPromise(str(path))
+    promise.error = RuntimeError("nobody foresaw this")
+    writing = writer(path, written, promise=promise)
+    writing.start()
+    writing.put(entry(1))
+    written.wait_for_refusal()
+    writing.close()
+    assert written.positions == []
+    assert written.states == [
+        "its thread ended with RuntimeError('nobody foresaw this'): restart the sidecar"
+    ]
+    Promise(str(path)).close()  # the next sidecar gets its lock
 
 
 def test_writer_ends_although_the_store_refuses(tmp_path: Path) -> None:
