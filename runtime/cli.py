@@ -9,8 +9,6 @@ reached or went away.
 
 import logging
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -30,6 +28,7 @@ from .cli_common import (
     errors,
     tls_of,
     token_of,
+    usage,
 )
 from .cli_operator import actors, dead_letters
 from .cli_quarantine import quarantine
@@ -173,13 +172,13 @@ def replay(
     )
     from .stamps import parse_stamp  # noqa: PLC0415
 
-    with _usage("--speed"):
+    with usage("--speed"):
         parsed_speed = parse_speed(speed)
     if parsed_speed == "step" and not sys.stdin.isatty():
         raise typer.BadParameter("step needs a terminal", param_hint="--speed")
-    with _usage("--from"):
+    with usage("--from"):
         from_ts = None if from_time is None else parse_stamp(from_time)
-    with _usage("--to"):
+    with usage("--to"):
         to_ts = None if to_time is None else parse_stamp(to_time)
     playback = Playback(parsed_speed, from_ts, to_ts, out, progress)
     if file.suffix != ".toml":
@@ -331,15 +330,6 @@ def main() -> NoReturn:
     """Run the command line; the entry point of `beta-factory`."""
     app()
     raise SystemExit(0)
-
-
-@contextmanager
-def _usage(option: str) -> Generator[None]:
-    # A value that an option cannot have.
-    try:
-        yield
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _log_to_stderr(level: str) -> None:

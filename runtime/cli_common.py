@@ -55,6 +55,15 @@ def errors() -> Generator[None]:
         raise
 
 
+@contextmanager
+def usage(name: str) -> Generator[None]:
+    """Turn a value that an option or an argument cannot have into a usage error."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=name) from None
+
+
 def _exit_for(error: BetaFactoryError | FileNotFoundError) -> typer.Exit:
     # Say what is wrong; return how to end.
     if isinstance(error, ConfigError):

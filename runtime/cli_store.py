@@ -1,13 +1,13 @@
 """The commands that look into a sidecar's store: `store`, `record`, `asof`."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..messages import ConfigError, beta_topic
-from .cli_common import EXIT_WRONG, errors
+from .cli_common import EXIT_WRONG, errors, usage
+from .stamps import parse_stamp, stamp_text
 
 StoreFile = Annotated[Path, typer.Argument(help="The store, as configured.")]
 SinceOption = Annotated[
@@ -38,8 +38,11 @@ def record(
     """Copy a part of a store, with the snapshot before it; `replay` takes it."""
     from .look_back import record as copy  # noqa: PLC0415
 
+    with usage("--since"):
+        first_ns = parse_stamp(since)
+    with usage("--until"):
+        last_ns = parse_stamp(until)
     with errors():
-        first_ns, last_ns = stamp("--since", since), stamp("--until", until)
         try:
             first, last = copy(str(path), str(out), first_ns, last_ns)
         except FileExistsError:
@@ -59,11 +62,13 @@ def asof(
     from .update_files import json_line  # noqa: PLC0415
 
     topic = beta_topic(factor, symbol)
+    with usage("TIME"):
+        time_ns = parse_stamp(time)
     with errors():
-        found = as_of(str(path), topic, stamp("TIME", time))
+        found = as_of(str(path), topic, time_ns)
     published = "never" if found.update is None else "before the snapshot"
     if found.published_ns is not None:
-        published = f"{text_of(found.published_ns)} ({found.published_ns})"
+        published = f"{stamp_text(found.published_ns)} ({found.published_ns})"
     typer.echo(f"topic     {topic}")
     typer.echo(f"published {published}")
     if found.update is not None:
@@ -71,29 +76,3 @@ def asof(
     typer.echo(f"turn      {found.position:,} of run {found.instance}")
     for name, pattern in found.subscribers:
         typer.echo(f"to        {name} ({pattern})")
-
-
-def stamp(name: str, text: str) -> int:
-    """Return the nanoseconds since the Unix epoch that an argument stands for.
-
-    Raises
-    ------
-    ConfigError
-        When it is neither a number nor ISO 8601.
-    """
-    if text.isdecimal():
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        reason = f"must be ISO 8601 or nanoseconds, was {text!r}"
-        raise ConfigError([(name, reason)]) from None
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    since = time - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
-
-
-def text_of(ts: int) -> str:
-    """Return a stamp as ISO 8601, to the microsecond below."""
-    return datetime.fromtimestamp(ts / 1e9, tz=UTC).isoformat()

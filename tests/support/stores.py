@@ -99,10 +99,10 @@ class LiveRun:
         self.journal.run_started("run", run.to_json())
         self.peer = self.journal.greeted("feed", "of today")
 
-    def take(self, bars: Iterable[int]) -> "LiveRun":
-        """Take bars, each in a turn of its own; the clock shows their time."""
+    def take(self, bars: Iterable[int], *, late_ns: int = 0) -> "LiveRun":
+        """Take bars, each in a turn of its own, at their time or a little later."""
         for number in bars:
-            self.clock.set(FIRST_NS + number * 10**9)
+            self.clock.set(FIRST_NS + number * 10**9 + late_ns)
             messages = bar(number)
             taken = self.system.take_all(messages, self.tables)
             assert taken == len(messages)
