@@ -31,6 +31,7 @@ from .journal_entries import (
     Taken,
 )
 from .operations import JOURNALED, Operations
+from .replay_timers import ReplayTimers
 from .sequences import Sequences, last_seq
 from .system import System
 
@@ -121,7 +122,7 @@ class JournalReplay:
         self.config = config
         self._on_updates = on_updates
         self._clock = ReplayClock()
-        self._due: list[tuple[float, Callable[[], object]]] = []
+        self._timers = ReplayTimers(self._clock)
         self._n_ahead = 0
         self.factory = config.build()
         self._system = self._start(self.factory)
@@ -177,7 +178,7 @@ class JournalReplay:
         """Do one turn again."""
         turn = placed.turn
         self._clock.set(turn.ts)
-        self._run_due()
+        self._timers.run_due()
         for part in turn.parts:
             self._take_part(part)
         if turn.looked:
@@ -255,7 +256,7 @@ class JournalReplay:
             except SnapshotError as error:
                 self.refused = str(error)
         self._n_ahead = 0
-        self._due.clear()
+        self._timers.clear()
         self._system = self._start(self.factory)
         self.instance = part.instance
         self.peers = {}
@@ -264,22 +265,12 @@ class JournalReplay:
         system = System(
             factory,
             self._clock,
-            call_later=self._call_later,
-            call_soon=lambda callback: self._call_later(0.0, callback),
+            call_later=self._timers.call_later,
+            call_soon=self._timers.call_soon,
             on_updates=self._on_updates or _discard,
         )
         system.start()
         return system
-
-    def _call_later(self, delay: float, callback: Callable[[], object]) -> None:
-        self._due.append((self._clock.monotonic() + delay, callback))
-
-    def _run_due(self) -> None:
-        now = self._clock.monotonic()
-        due = [entry for entry in self._due if entry[0] <= now]
-        self._due = [entry for entry in self._due if entry[0] > now]
-        for _, callback in sorted(due, key=lambda entry: entry[0]):
-            callback()
 
 
 def _discard(_: list[Any]) -> None:

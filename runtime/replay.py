@@ -7,7 +7,7 @@ the same turns, and so the same bytes.
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
 from ..actors.tables import SymbolTables
@@ -15,10 +15,8 @@ from ..messages import BetaUpdated, MailboxFullError, Message, encode
 from .clock import Clock, ReplayClock
 from .config import ActorsConfig
 from .observations import Observation
+from .replay_timers import ReplayTimers
 from .system import System, SystemStatistics
-
-_TICK_NS: Final = 1000
-"""Timers count seconds since the epoch in floats, which are about this coarse."""
 
 
 class Digest:
@@ -84,7 +82,7 @@ class Replayer:
         self._clock = clock
         self._on_updates = on_updates
         self._replay_clock = ReplayClock()
-        self._due: list[tuple[float, Callable[[], object]]] = []
+        self._timers = ReplayTimers(self._replay_clock)
         self._held: deque[Message] = deque()
         self._n_messages = 0
         self._started = clock.monotonic()
@@ -133,7 +131,7 @@ class Replayer:
     def begin_turn(self, now_ns: int) -> None:
         """Set the clock of the replay, and do what has become due by it."""
         self._replay_clock.set(now_ns)
-        self._run_due()
+        self._timers.run_due()
         self.system.advance_clock()
         self._take_held()
 
@@ -154,9 +152,8 @@ class Replayer:
 
     def stop(self) -> ReplaySummary:
         """Wait until all is taken, end the last turn, and stop the actors."""
-        while self._held and self._due:
-            due_ns = round(min(when for when, _ in self._due) * 1e9)
-            self.begin_turn(max(due_ns, self._replay_clock.time_ns()) + _TICK_NS)
+        while self._held and (due_ns := self._timers.next_ns) is not None:
+            self.begin_turn(due_ns)
             self.end_turn()
         self.system.stop()
         return ReplaySummary(
@@ -171,7 +168,7 @@ class Replayer:
 
         What waited in the mailboxes of the old one is gone.
         """
-        self._due.clear()
+        self._timers.clear()
         self.system = self._run_factory(factory)
         self.system.start()
 
@@ -180,8 +177,8 @@ class Replayer:
         return System(
             factory,
             self._replay_clock,
-            call_later=self._call_later,
-            call_soon=lambda callback: self._call_later(0.0, callback),
+            call_later=self._timers.call_later,
+            call_soon=self._timers.call_soon,
             on_updates=self._publish,
             mailbox_capacity=self._actors.mailbox_capacity,
             overflow=self._actors.overflow,
@@ -203,15 +200,3 @@ class Replayer:
             self.digest.add(updates.as_rows())
             if self._on_updates is not None:
                 self._on_updates(updates)
-
-    def _call_later(self, delay: float, callback: Callable[[], object]) -> None:
-        self._due.append((self._replay_clock.monotonic() + delay, callback))
-
-    def _run_due(self) -> None:
-        if not self._due:
-            return
-        now = self._replay_clock.monotonic()
-        due = [entry for entry in self._due if entry[0] <= now]
-        self._due = [entry for entry in self._due if entry[0] > now]
-        for _, callback in sorted(due, key=lambda entry: entry[0]):
-            callback()
