@@ -17,7 +17,7 @@ import anyio.lowlevel
 import msgspec
 from anyio import to_thread
 
-from ..messages import SnapshotError
+from ..messages import SnapshotError, StoreError
 from .checkpoint import pack
 from .clock import Clock
 from .config import StoreConfig
@@ -161,8 +161,10 @@ class DurableStore:
         """Take a snapshot in another process, and forget what need not be kept."""
         try:
             report = await self._snapshotter.take()
-        except (OSError, msgspec.DecodeError) as error:
-            logger.warning("store.snapshot_failed error=%s", error)
+        except StoreError as error:
+            logger.warning(
+                "store.snapshot_failed path=%s reason=%s", error.path, error.reason
+            )
             return
         if report.damage:
             self._report(report.damage)

@@ -10,6 +10,7 @@ reads, a configuration, and prints what it did.
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Final
 import msgspec
 from anyio import to_thread
 
+from ..messages import BetaFactoryError, StoreError
 from .checkpoint import pack
 from .durability import Durability
 from .journal_replay import RunConfig
@@ -37,6 +39,8 @@ class SnapshotReport(msgspec.Struct, frozen=True, kw_only=True):
     n_bytes: int
     damage: list[str]
     """What stands in its way: no snapshot is taken of a state that is in doubt."""
+    failure: str = ""
+    """Why it could not be written; empty = nothing kept it from that."""
 
 
 def take_snapshot(path: str, config: RunConfig) -> SnapshotReport:
@@ -79,6 +83,7 @@ class Snapshotter:
     """
 
     def __init__(self, path: str, config: RunConfig) -> None:
+        self._path = path
         self._command = [sys.executable, "-m", "beta_factory.runtime.snapshotter", path]
         self._config = config.to_json().encode()
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,15 +105,19 @@ class Snapshotter:
 
         Raises
         ------
-        OSError, msgspec.DecodeError
-            When the process has failed; the next one is tried in a new process.
+        StoreError
+            When there is none, and why. Where the process has failed, the next one is
+            tried in a new process.
         """
         try:
             answer = await to_thread.run_sync(self._ask, abandon_on_cancel=True)
-            return msgspec.json.decode(answer, type=SnapshotReport)
-        except (OSError, msgspec.DecodeError):
+            report = msgspec.json.decode(answer, type=SnapshotReport)
+        except (OSError, msgspec.DecodeError) as error:
             self.close()
-            raise
+            raise StoreError(self._path, str(error)) from error
+        if report.failure:
+            raise StoreError(self._path, report.failure)
+        return report
 
     def close(self) -> None:
         """End the process."""
@@ -126,11 +135,15 @@ class Snapshotter:
         if self._process is None:
             self.start()
         process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
-            raise OSError("the process of the snapshots has ended")
-        process.stdin.write(self._config + b"\n")
-        process.stdin.flush()
-        return process.stdout.readline()
+        answer = b""
+        if process is not None and process.stdin and process.stdout:
+            with suppress(BrokenPipeError):
+                process.stdin.write(self._config + b"\n")
+                process.stdin.flush()
+                answer = process.stdout.readline()
+        if not answer:
+            raise OSError("the process of the snapshots has ended, see standard error")
+        return answer
 
 
 def main() -> None:
@@ -138,8 +151,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sidecar
     os.nice(NICENESS)
     for line in sys.stdin.buffer:
-        config = RunConfig.of_json(line.decode())
-        report = take_snapshot(sys.argv[1], config)
+        try:
+            config = RunConfig.of_json(line.decode())
+            report = take_snapshot(sys.argv[1], config)
+        except (sqlite3.Error, OSError, BetaFactoryError) as error:
+            reason = getattr(error, "reason", str(error))
+            report = SnapshotReport(
+                position=0, n_turns=0, n_bytes=0, damage=[], failure=reason
+            )
         sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
         sys.stdout.buffer.flush()
 

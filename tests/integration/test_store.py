@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 from commands import command
 from processes import SidecarProcess
-from stores import SYMBOLS, bar, uninterrupted
+from stores import RUN, SYMBOLS, LiveRun, bar, uninterrupted
 
 from beta_factory import Role, connect
-from beta_factory.messages import Acknowledged, beta_topic
+from beta_factory.messages import Acknowledged, StoreError, beta_topic
 from beta_factory.runtime.replay import Digest
+from beta_factory.runtime.snapshotter import Snapshotter
 from testkit import Peer
 
 pytestmark = pytest.mark.integration
@@ -186,6 +188,30 @@ async def test_damaged_store_is_reported_and_replaced(sidecar: Sidecar) -> None:
     async with sidecar.running(sidecar.config()):
         await sidecar.check(10)
         assert "store     ok" in await sidecar.stop()
+
+
+@pytest.mark.asyncio
+async def test_snapshot_that_fails_says_where_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "store.sqlite")
+    LiveRun(Path(path)).take(range(3)).end()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON snapshots "
+        "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    snapshotter = Snapshotter(path, RUN)
+    with pytest.raises(StoreError) as caught:
+        await snapshotter.take()
+    assert (caught.value.path, caught.value.reason) == (path, "disk is full")
+    db.execute("DROP TRIGGER full")
+    db.close()
+    assert (await snapshotter.take()).position == 4
+    snapshotter.close()
+    monkeypatch.setattr(sys, "executable", "true")  # it ends without an answer
+    with pytest.raises(StoreError, match="the process of the snapshots has ended"):
+        await Snapshotter(path, RUN).take()
 
 
 @pytest.mark.asyncio
