@@ -26,6 +26,7 @@ from ..messages import (
     ListDeadLetters,
     ListHeldReturns,
     MailboxFullError,
+    Message,
     NotReleasedError,
     ReleaseHeldReturns,
     RequeueDeadLetters,
@@ -34,11 +35,16 @@ from ..messages import (
 )
 from ..messages.fields import MAX_TEXT_LENGTH
 from .cell import CellState
+from .journal import Journal
 from .supervisor import DeadLetter
 from .system import System
 
-JOURNALED: Final = (ReleaseHeldReturns, DiscardHeldReturns)
-"""Requests that change what follows, and so belong into the journal."""
+JOURNALED: Final = (ReviveActor, ReleaseHeldReturns, DiscardHeldReturns)
+"""Requests that change what follows, and so belong into the journal. A requeue is in it
+as the messages that were taken again: a replay has other dead letters, or none."""
+
+DEAD_LETTERS: Final = "(dead letters)"
+"""The source of what is requeued."""
 
 Operation = (
     ListActors
@@ -59,11 +65,14 @@ class Operations:
     ----------
     system
         The actors.
+    journal
+        Where requeued messages are written down, if anywhere.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, journal: Journal | None = None) -> None:
         self._system = system
-        self._tables = SymbolTables(system.factory.row_of, "(dead letters)")
+        self._journal = journal
+        self._tables = SymbolTables(system.factory.row_of, DEAD_LETTERS)
 
     def answer(self, request: Operation) -> Answer:
         """Do what is asked, and say what came of it."""
@@ -136,11 +145,15 @@ class Operations:
             kept.values(), maxlen=supervisor.dead_letters.maxlen
         )
         n_dead = supervisor.n_dead_letters
+        taken: list[Message] = []
         for letter in found:
             try:
                 self._system.take(letter.message, self._tables)
             except MailboxFullError:
                 supervisor.bury(letter.actor, letter.message, "mailbox full")
+            else:
+                taken.append(letter.message)
+        self._write_down(taken)
         self._system.end_turn()
         n_again = supervisor.n_dead_letters - n_dead
         problems: list[str] = []
@@ -153,6 +166,13 @@ class Operations:
             n_done=max(len(found) - n_again, 0),
             problem=", ".join(problems),
         )
+
+    def _write_down(self, requeued: list[Message]) -> None:
+        # As of a peer that comes and goes with them: so a replay counts them as we do.
+        if self._journal is not None and requeued:
+            peer = self._journal.greeted(DEAD_LETTERS, "")
+            self._journal.took(peer, requeued)
+            self._journal.left(peer)
 
     def _list_held(self, request: ListHeldReturns) -> HeldReturnsListed:
         held = self._system.factory.tally.held

@@ -154,7 +154,7 @@ class Requests:
                 answer.n_done,
                 answer.problem,
             )
-        if self._journal is not None and isinstance(message, JOURNALED):
+        if self._journal is not None and isinstance(answer, Answered):
             # what was answered stays done, whatever happens to this process
             self._journal.when_durable(partial(_say, subscriber, answer))
         else:

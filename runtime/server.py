@@ -82,7 +82,7 @@ class Server:
         self.outbox_high_water_bytes = outbox_high_water_bytes
         self.hello_timeout_s = hello_timeout_s
         self.linger_timeout_s = linger_timeout_s
-        self.operations = Operations(system)
+        self.operations = Operations(system, journal)
         self.connections: set[Connection] = set()
         self.goodbye: str | None = None
         """Why no more will come; ``None`` while the sidecar serves."""

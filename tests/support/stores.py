@@ -16,6 +16,7 @@ from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_replay import RunConfig
 from beta_factory.runtime.recovery import Recovery, recover
 from beta_factory.runtime.replay import Digest
+from beta_factory.runtime.replay_timers import ReplayTimers
 from beta_factory.runtime.retention import Retention
 from beta_factory.runtime.store import Store
 from beta_factory.runtime.store_writer import StoreWriter
@@ -63,6 +64,7 @@ class LiveRun:
     def __init__(self, path: Path, *, run: RunConfig = RUN) -> None:
         self.path = str(path)
         self.clock = ReplayClock(FIRST_NS)
+        self.timers = ReplayTimers(self.clock)
         self.digest = Digest()
         self.durable: list[int] = []
         self.states: list[str] = []
@@ -87,13 +89,13 @@ class LiveRun:
         self.system = System(
             self.factory,
             self.journal,
-            call_later=lambda _delay, _callback: None,
-            call_soon=lambda _callback: None,
+            call_later=self.timers.call_later,
+            call_soon=self.timers.call_soon,
             on_updates=self._publish,
             on_clock=self.journal.looked_at_clock,
             on_turn=self.journal.turn_ended,
         )
-        self.tables = SymbolTables(self.factory.row_of)
+        self.tables = SymbolTables(self.factory.row_of, "feed")
         self.system.start()
         self.writer.start()
         self.journal.run_started("run", run.to_json())
@@ -103,6 +105,7 @@ class LiveRun:
         """Take bars, each in a turn of its own, at their time or a little later."""
         for number in bars:
             self.clock.set(FIRST_NS + number * 10**9 + late_ns)
+            self.timers.run_due()
             messages = bar(number)
             taken = self.system.take_all(messages, self.tables)
             assert taken == len(messages)
@@ -113,6 +116,7 @@ class LiveRun:
     def wait(self, seconds: int) -> None:
         """Let time pass, and the system look at the clock."""
         self.clock.set(self.clock.time_ns() + seconds * 10**9)
+        self.timers.run_due()
         self.system.advance_clock()
 
     def end(self) -> None:

@@ -1,0 +1,145 @@
+"""What an operator did to the actors is done again by whoever replays the journal."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from stores import FIRST_NS, LiveRun, recovered
+
+from beta_factory import BetaFactory
+from beta_factory.messages import (
+    Answered,
+    Hello,
+    Message,
+    Request,
+    RequeueDeadLetters,
+    ReviveActor,
+    Role,
+)
+from beta_factory.runtime.cell import CellState
+from beta_factory.runtime.journal_replay import RunConfig
+from beta_factory.runtime.look_back import replay_store
+from beta_factory.runtime.peer import Connection
+from beta_factory.runtime.server import Server
+from strategies import asset, bench
+from testkit import FakeTransport, Flaky, VirtualLoop, framed, virtual_loop
+
+N_FORGIVEN = 5
+"""Failures within a minute; the next one quarantines."""
+
+
+def stamp_of(number: int) -> int:
+    return FIRST_NS + number * 10**9
+
+
+class Desk:
+    """A live run, and an operator who is connected to it."""
+
+    def __init__(self, path: Path, loop: VirtualLoop) -> None:
+        self.live = LiveRun(path)
+        server = Server(self.live.system, instance="test", journal=self.live.journal)
+        self._operator = Connection(server, loop)
+        self._answers = FakeTransport()
+        self._operator.connection_made(self._answers)  # type: ignore[arg-type]
+        self._operator.data_received(framed(Hello(role=Role.OPERATOR)))
+        self._answers.messages()
+
+    def ask(self, request: Request) -> Message:
+        """Ask for something that has to be durable before it is answered."""
+        self._operator.data_received(framed(request))
+        assert not self._answers.messages()
+        journal = self.live.journal
+        journal.became_durable(journal.position)
+        (answer,) = self._answers.messages()
+        return answer
+
+    def requeue(self, *numbers: int) -> Message:
+        return self.ask(RequeueDeadLetters(request=2, numbers=numbers))
+
+    def send(self, *messages: Message) -> None:
+        """Take messages of the feed, in a turn of their own."""
+        self.live.system.take_all(messages, self.live.tables)
+        self.live.journal.took(self.live.peer, messages)
+        self.live.system.end_turn()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite"
+
+
+@pytest.fixture
+def loop() -> Generator[VirtualLoop]:
+    with virtual_loop() as loop:
+        yield loop
+
+
+def test_what_was_revived_and_requeued_is_so_after_a_kill(
+    path: Path, loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = 10
+    poison = range(first, first + N_FORGIVEN + 1)
+
+    def build(config: RunConfig) -> BetaFactory:
+        factory = BetaFactory(config.symbols, factors=config.factors)
+        flaky = Flaky(factory.actors["AAPL"])
+        flaky.poison = {stamp_of(n): ValueError("poison") for n in poison}
+        factory.actors["AAPL"] = flaky  # type: ignore[assignment]
+        return factory
+
+    monkeypatch.setattr(RunConfig, "build", build)
+    desk = Desk(path, loop)
+    live = desk.live.take(range(poison.stop + 2))
+    supervisor = live.system.supervisor
+    assert supervisor.n_quarantined == 1
+    lost = [letter.number for letter in supervisor.dead_letters][-2:]
+    assert desk.ask(ReviveActor(request=1, actor="Flaky(AAPL)")) == Answered(
+        request=1, n_done=1
+    )
+    assert desk.requeue(*lost) == Answered(request=2, n_done=2)
+    live.take(range(poison.stop + 2, poison.stop + 10)).end()
+    found = recovered(path)
+    assert not found.damage
+    assert found.replay.factory.snapshot() == live.factory.snapshot()
+    assert found.replay.factory.tally.sources.received == (
+        live.factory.tally.sources.received
+    )
+    assert replay_store(str(path)).digest == live.digest.hexdigest()
+
+
+def test_a_requeued_return_is_taken_again_where_no_actor_failed(
+    path: Path, loop: VirtualLoop
+) -> None:
+    desk = Desk(path, loop)
+    live = desk.live.take(range(10))
+    cell = live.system.cells["SymbolActor(AAPL)"]
+    cell.state = CellState.QUARANTINED  # by what no journal knows of
+    first = asset("AAPL", stamp_of(10), 0.5)
+    desk.send(bench(stamp_of(10), 0.25), first)
+    assert desk.ask(ReviveActor(request=1, actor="SymbolActor(AAPL)")) == Answered(
+        request=1, n_done=1
+    )
+    desk.send(asset("AAPL", stamp_of(10), -0.5))  # it would be the last word
+    assert desk.requeue(1, 9) == Answered(request=2, n_done=1, problem="1 are not kept")
+    live.take(range(11, 14)).end()
+    wanted = live.factory.latest("beta.late.AAPL")
+    replayed = recovered(path).replay.factory.latest("beta.late.AAPL")
+    assert wanted is not None
+    assert replayed is not None
+    assert (replayed.n_obs, replayed.beta) == (wanted.n_obs, wanted.beta)
+    assert replayed.std_error == wanted.std_error
+
+
+def test_what_was_not_revived_is_answered_and_changes_nothing(
+    path: Path, loop: VirtualLoop
+) -> None:
+    desk = Desk(path, loop)
+    live = desk.live.take(range(10))
+    answer = desk.ask(ReviveActor(request=1, actor="SymbolActor(AAPL)"))
+    assert answer == Answered(
+        request=1, n_done=0, problem="SymbolActor(AAPL) is live, not quarantined"
+    )
+    live.take(range(10, 12)).end()
+    found = recovered(path)
+    assert not found.damage
+    assert found.replay.factory.snapshot() == live.factory.snapshot()
