@@ -98,6 +98,8 @@ from .status import (
     ReportStatus,
     SourceReported,
     StatusReported,
+    StoreReported,
+    StoreState,
     SubscriberReported,
     TopicReported,
 )
@@ -177,6 +179,8 @@ __all__ = [
     "Status",
     "StatusReported",
     "StoreError",
+    "StoreReported",
+    "StoreState",
     "Subscribe",
     "Subscribed",
     "SubscriberReported",

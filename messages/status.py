@@ -5,6 +5,7 @@ has one (what is counted of observations goes on over a restart, what is counted
 peers does not). The counts by source, and those by topic, add up to the totals.
 """
 
+import enum
 from typing import Annotated
 
 import msgspec
@@ -78,6 +79,31 @@ class TopicReported(
     dropped: Reasons
 
 
+class StoreState(enum.StrEnum):
+    """Whether what a store promises can be kept."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+
+
+class StoreReported(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
+):
+    """The store, by the positions of its turns, and what waits for it."""
+
+    state: StoreState
+    reason: Text
+    """Why it is degraded; empty = it is not."""
+    position: Count
+    """Of the last turn that was taken."""
+    durable: Count
+    """Of the last turn that is as durable as was promised."""
+    snapshot: Count
+    """Of the newest snapshot; a restart replays the turns after it."""
+    n_pending_bytes: Count
+    """Bytes of the turns that are not durable yet."""
+
+
 class StatusReported(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="T", gc=False
 ):
@@ -115,3 +141,5 @@ class StatusReported(
     """Connections that have been slow, of those that are open."""
     subscribers: Annotated[tuple[SubscriberReported, ...], Meta(max_length=MAX_LISTED)]
     """Those for which most was folded, most first."""
+    store: StoreReported | None = None
+    """``None`` = the sidecar has none."""

@@ -6,18 +6,18 @@ restarts it in a circle.
 """
 
 import asyncio
-import enum
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 import msgspec
 from anyio import to_thread
 
-from ..messages import SnapshotError, StoreError
+from ..messages import SnapshotError, StoreError, StoreReported, StoreState
+from ..messages.fields import MAX_TEXT_LENGTH
 from .checkpoint import pack
 from .clock import Clock
 from .config import StoreConfig
@@ -35,27 +35,6 @@ from .store_writer import StoreWriter
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class StoreState(enum.StrEnum):
-    """Whether what is promised can be kept."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-
-
-class StoreStatus(NamedTuple):
-    """How a store is."""
-
-    state: StoreState
-    reason: str
-    #: why it is degraded; empty = it is not
-    position: int
-    #: of the last turn that was taken
-    durable: int
-    #: of the last turn that is as durable as was promised
-    snapshot: int
-    #: of the newest snapshot
 
 
 class DurableStore:
@@ -132,15 +111,16 @@ class DurableStore:
         )
 
     @property
-    def status(self) -> StoreStatus:
+    def status(self) -> StoreReported:
         """How the store is now."""
         reasons = [*self._damage, *([self._refusal] if self._refusal else [])]
-        return StoreStatus(
-            StoreState.DEGRADED if reasons else StoreState.OK,
-            "; ".join(reasons),
-            self.journal.position,
-            self.journal.durable,
-            self._snapshot,
+        return StoreReported(
+            state=StoreState.DEGRADED if reasons else StoreState.OK,
+            reason="; ".join(reasons)[:MAX_TEXT_LENGTH],
+            position=self.journal.position,
+            durable=self.journal.durable,
+            snapshot=self._snapshot,
+            n_pending_bytes=self.journal.n_pending_bytes,
         )
 
     def start(self, instance: str) -> None:

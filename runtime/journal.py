@@ -86,7 +86,8 @@ class Journal:
         self._looked = False
         self._last_peer = 0
         self._pending: deque[tuple[int, int]] = deque()
-        self._n_pending_bytes = 0
+        self.n_pending_bytes = 0
+        """Bytes of the turns that are not durable yet."""
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
 
     def time_ns(self) -> int:
@@ -102,7 +103,7 @@ class Journal:
     @property
     def has_room(self) -> bool:
         """Whether more may be taken before the store has caught up."""
-        return self._n_pending_bytes < self._max_pending_bytes
+        return self.n_pending_bytes < self._max_pending_bytes
 
     def run_started(self, instance: str, config: str) -> None:
         """Write down that a run begins."""
@@ -157,7 +158,7 @@ class Journal:
             self._parts = []
             self._looked = False
             self._pending.append((self.position, len(content)))
-            self._n_pending_bytes += len(content)
+            self.n_pending_bytes += len(content)
             self._writer.put(Entry(self.position, ts, content))
         self._ts = None
 
@@ -173,7 +174,7 @@ class Journal:
         self.durable = position
         pending = self._pending
         while pending and pending[0][0] <= position:
-            self._n_pending_bytes -= pending.popleft()[1]
+            self.n_pending_bytes -= pending.popleft()[1]
         waiting = self._waiting
         while waiting and waiting[0][0] <= position:
             waiting.popleft()[1]()

@@ -7,7 +7,7 @@ The labels are bounded: sources by `MAX_SOURCES`, topics by what was asked for.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ..messages import StatusReported
+from ..messages import StatusReported, StoreReported, StoreState
 
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
@@ -50,6 +50,7 @@ def exposition(report: StatusReported) -> str:
         ("restarts_total", "Actors restarted", report.n_restarts),
     ):
         lines += _metric(name, "counter", help_text, [({}, value)])
+    lines += _store_lines(report.store)
     lines += _metric(
         "observations_dropped_total",
         "counter",
@@ -93,6 +94,37 @@ def exposition(report: StatusReported) -> str:
         [s for labels, each in topics for s in _by_reason(labels, each.dropped)],
     )
     return "\n".join([*lines, ""])
+
+
+def _store_lines(store: StoreReported | None) -> list[str]:
+    if store is None:
+        return []
+    return [
+        line
+        for name, help_text, value in (
+            (
+                "store_degraded",
+                "Whether the store cannot keep what it promises",
+                int(store.state is StoreState.DEGRADED),
+            ),
+            (
+                "store_pending_turns",
+                "Turns that are not durable yet",
+                store.position - store.durable,
+            ),
+            (
+                "store_pending_bytes",
+                "Bytes of the turns that are not durable yet",
+                store.n_pending_bytes,
+            ),
+            (
+                "store_tail_turns",
+                "Turns since the newest snapshot, which a restart replays",
+                store.position - store.snapshot,
+            ),
+        )
+        for line in _metric(name, "gauge", help_text, [({}, value)])
+    ]
 
 
 def _metric(name: str, kind: str, help_text: str, samples: Samples) -> list[str]:

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ..messages import BetaUpdated, Status, StatusReported, TopicReported
+from ..messages import (
+    BetaUpdated,
+    Status,
+    StatusReported,
+    StoreReported,
+    TopicReported,
+)
 from .replay import ReplaySummary
 from .stamps import stamp_text
 from .system import SystemStatistics
 
 if TYPE_CHECKING:  # a replay needs neither sockets nor a store
     from .board import Board
-    from .durable_store import StoreStatus
     from .look_back import JournalSummary
     from .sidecar import SidecarSummary
 
@@ -153,12 +158,13 @@ def sidecar_lines(summary: "SidecarSummary") -> list[str]:
     ]
 
 
-def _store_lines(store: "StoreStatus | None") -> list[str]:
+def _store_lines(store: StoreReported | None) -> list[str]:
     if store is None:
         return []
     state = f"{store.state}: {store.reason}" if store.reason else f"{store.state}"
     turns = f"{store.durable:,} of {store.position:,} turns durable"
-    return [f"store     {state} ({turns})"]
+    waiting = f"{store.n_pending_bytes:,} bytes wait, snapshot at {store.snapshot:,}"
+    return [f"store     {state} ({turns}, {waiting})"]
 
 
 def status_lines(report: StatusReported) -> list[str]:
@@ -177,6 +183,7 @@ def status_lines(report: StatusReported) -> list[str]:
         f"frames    {report.n_frames:,} received",
         f"waiting   {report.n_waiting:,} messages, {report.n_outbox_bytes:,} bytes",
         f"actors    {report.n_restarts:,} restarts, {quarantined}, {dead}",
+        *_store_lines(report.store),
     ]
     lines += [
         f"source    {each.source or '(none)'}: {each.n_received:,} received, "

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from ..actors import BetaColumns, BetaRows
-from ..messages import Heartbeat, RejectReason
+from ..messages import Heartbeat, RejectReason, StoreReported
 from .access import ANYBODY, Access
 from .encoded import EncodedUpdates
 from .frame_buffers import FrameBuffers
@@ -48,6 +48,8 @@ class Server:
         Where turns are written down before they are acknowledged, if anywhere.
     sequences
         What was taken of each feed's sequence before this run.
+    store_status
+        Returns how the store is, if there is one.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class Server:
         linger_timeout_s: float = 60.0,
         journal: Journal | None = None,
         sequences: Sequences | None = None,
+        store_status: Callable[[], StoreReported | None] = lambda: None,
     ) -> None:
         self.system = system
         self.journal = journal
         self.sequences = sequences or Sequences()
+        self.store_status = store_status
         self.feeds: dict[tuple[str, str], Connection] = {}
         """The one connection over which each sequence comes."""
         self.floods: set[Connection] = set()

@@ -23,13 +23,13 @@ import anyio
 import numpy as np
 
 from ..actors import BetaColumns, BetaFactory, BetaRows
-from ..messages import AddressInUseError, ConfigError
+from ..messages import AddressInUseError, ConfigError, StoreReported
 from .access import access_of
 from .address import Address, is_loopback
 from .clock import Clock, LiveClock
 from .config import BoardConfig, SidecarConfig
 from .durability import Durability
-from .durable_store import DurableStore, StoreStatus
+from .durable_store import DurableStore
 from .journal_replay import RunConfig
 from .memory import keep_freed_memory, settle_objects
 from .peer import Connection
@@ -63,7 +63,7 @@ class SidecarSummary(NamedTuple):
     n_frames: int
     n_conflated: int
     uptime_s: float
-    store: StoreStatus | None = None
+    store: StoreReported | None = None
     """``None`` = it had none."""
 
 
@@ -143,6 +143,7 @@ async def serve(
         linger_timeout_s=config.server.linger_timeout_s,
         journal=journal,
         sequences=None if store is None else store.sequences,
+        store_status=lambda: None if store is None else store.status,
     )
     if on_updates is not None:
         system.listeners.add(on_updates)
@@ -196,7 +197,7 @@ async def serve(
         n_frames=server.n_frames,
         n_conflated=server.n_conflated,
         uptime_s=clock.monotonic() - started,
-        store=None if store is None else store.status,
+        store=server.store_status(),
     )
 
 

@@ -72,6 +72,7 @@ def report(server: "Server", request: ReportStatus) -> StatusReported:
         topics=tuple(topics),
         n_subscribers=len(slow),
         subscribers=tuple(slow[:limit]),
+        store=server.store_status(),
     )
 
 

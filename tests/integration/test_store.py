@@ -78,6 +78,12 @@ class Sidecar(SidecarProcess):
         """Connect as a feed that speaks in raw frames."""
         return await self.peer(Role.FEED, "feed", sequence)
 
+    async def status(self, *options: str) -> str:
+        """Return what the command says of how it is."""
+        return await asyncio.to_thread(
+            run, "status", "--address", self.address, *options
+        )
+
     async def check(self, n_bars: int) -> None:
         """Compare the newest update of every topic with an uninterrupted run's."""
         async with connect(self.address) as client:
@@ -153,6 +159,12 @@ async def test_store_that_cannot_be_made_leaves_a_sidecar_that_says_so(
         await send(peer, 0, 5)
         assert "No such file or directory" in await sidecar.line("store.degraded")
         await sidecar.check(5)
+        told = await sidecar.status()
+        assert "store     degraded: [Errno 2] No such file" in told
+        assert "betafactory_store_degraded 1\n" in await sidecar.status("--prometheus")
+        store = json.loads(await sidecar.status("--json"))["store"]
+        assert (store["state"], store["durable"]) == ("degraded", 0)
+        assert store["n_pending_bytes"] > 0
         summary = await sidecar.stop()
     assert "store     degraded: [Errno 2] No such file" in summary
 

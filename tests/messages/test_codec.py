@@ -57,6 +57,8 @@ from beta_factory.messages import (
     SourceReported,
     Status,
     StatusReported,
+    StoreReported,
+    StoreState,
     Subscribe,
     Subscribed,
     SubscriberReported,
@@ -382,11 +384,20 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
                     subscriber="s", is_slow=True, n_outbox_bytes=1, n_conflated=2
                 ),
             ),
+            store=StoreReported(
+                state=StoreState.DEGRADED,
+                reason="r",
+                position=300,
+                durable=1,
+                snapshot=2,
+                n_pending_bytes=3,
+            ),
         ),
         (
-            "dc0017 a154 06 a169 cd012c 01 02 03 04 05 06 07 08 09 0a 0b 0c"
+            "dc0018 a154 06 a169 cd012c 01 02 03 04 05 06 07 08 09 0a 0b 0c"
             "81a46c61746501 81a4736c6f7702 91 95 a173 01 02 03 81a46c61746501 0d"
             "91 95 a872657475726e2e41 01 02 03 81a46c61746501 0e 91 94 a173 c3 01 02"
+            "96 a86465677261646564 a172 cd012c 01 02 03"
         ),
     ),
     "AddSymbol": (AddSymbol(symbol="BRK.B", ts_init=1), "93 a161 a542524b2e42 01"),
@@ -528,7 +539,7 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     DiscardHeldReturns: {},
     HeldReturnsListed: {},
     ReportStatus: {"limit": 20},
-    StatusReported: {},
+    StatusReported: {"store": None},
     HaltSymbol: {"ts_init": 0},
     ResumeSymbol: {"ts_init": 0},
     AddSymbol: {"ts_init": 0},
@@ -704,6 +715,15 @@ topic_lists = st.lists(
     ),
     max_size=3,
 ).map(tuple)
+stores = st.none() | st.builds(
+    StoreReported,
+    state=st.sampled_from(StoreState),
+    reason=texts,
+    position=counts,
+    durable=counts,
+    snapshot=counts,
+    n_pending_bytes=counts,
+)
 subscriber_lists = st.lists(
     st.builds(
         SubscriberReported,
@@ -885,6 +905,7 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "topics": topic_lists,
         "n_subscribers": counts,
         "subscribers": subscriber_lists,
+        "store": stores,
     },
     HaltSymbol: {"symbol": names, "ts_init": counts},
     ResumeSymbol: {"symbol": names, "ts_init": counts},
@@ -907,6 +928,7 @@ WRONG_VALUES: Final[dict[st.SearchStrategy[Any], list[object]]] = {
     source_lists: [None, 1, [["s", 1, 1, -1, {}]], [["s"]]],
     topic_lists: [None, 1, [["t", 1, 1, -1, {}]], [["t", 1, 1, 1, {}]] * 1001],
     subscriber_lists: [None, 1, [["s", 1, 1, 1]], [["s", True, -1, 1]]],
+    stores: [1, [], ["well", "", 1, 1, 1, 1], ["ok", "", 1, 1, 1, -1]],
     number_lists: [None, 1, [-1], ["1"], [0] * 1001],
     patterns: ["", "A" * 513, b"beta.>", 1, None],
     numbers: ["0.5", b"", True, None, [0.5]],

@@ -8,6 +8,8 @@ from beta_factory.messages import (
     ReportStatus,
     Role,
     StatusReported,
+    StoreReported,
+    StoreState,
     Subscribe,
     TopicReported,
 )
@@ -167,6 +169,36 @@ def test_the_lines_and_the_metrics_say_the_same() -> None:
             elif not line.startswith("# HELP "):
                 assert re.match(sample, line), line
                 assert re.split(r"[{ ]", line)[0] in names
+
+
+def test_a_degraded_store_is_shown_and_can_be_alarmed_on() -> None:
+    with virtual_loop() as loop:
+        desk = Desk(loop)
+        without = desk.report()
+        assert without.store is None
+        assert "store" not in exposition(without)
+        assert not any(line.startswith("store") for line in status_lines(without))
+        desk.server.store_status = lambda: StoreReported(
+            state=StoreState.DEGRADED,
+            reason="no space",
+            position=1200,
+            durable=1150,
+            snapshot=1000,
+            n_pending_bytes=7000,
+        )
+        report = desk.report()
+        assert (
+            "store     degraded: no space (1,150 of 1,200 turns durable, "
+            "7,000 bytes wait, snapshot at 1,000)"
+        ) in status_lines(report)
+        samples = exposition(report).splitlines()
+        for sample in (
+            "betafactory_store_degraded 1",
+            "betafactory_store_pending_turns 50",
+            "betafactory_store_pending_bytes 7000",
+            "betafactory_store_tail_turns 200",
+        ):
+            assert sample in samples
 
 
 def test_topics_that_are_not_listed_are_mentioned() -> None:
