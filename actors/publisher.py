@@ -45,6 +45,7 @@ class BetaPublisher:
         self.benchmark = benchmark
         self.symbols = symbols
         self.topics = tuple(beta_topic(factor, symbol) for symbol in symbols)
+        self.row_of = {symbol: row for row, symbol in enumerate(symbols)}
         self.last_seq = 0
         """`seq` of the newest update; 0 before the first."""
         self._unstored: list[BetaColumns] = []

@@ -1,20 +1,30 @@
-"""Which rows of a factor a pattern selects.
+"""Which rows of each factor patterns select, one of them or several together.
 
-Rule: the answer is that of `matches` on each topic, at a cost that does not depend on
-the pattern: a wildcard stands for a whole token, so a pattern selects all symbols of a
-factor, one of them, or none, and no topic has to be looked at.
+Rule: the answer is that of `matches` on each topic, at a cost that depends neither on
+how many symbols a pattern selects nor on how many patterns there are. A wildcard stands
+for a whole token, so a pattern selects all symbols of a factor, one of them, or none,
+and no topic has to be looked at. How many patterns select a row is counted, so one that
+ends takes back what it added, and no other one has to be looked at.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..actors.publisher import BetaPublisher
-from ..messages.topics import check_pattern, escape
+from ..messages.topics import TOKENS_OF_KIND, check_pattern, unescape
 
 Mask = NDArray[np.bool_]
+
+Selected = dict[int, slice]
+"""The rows that a pattern selects, all or one, of each factor of which it selects any;
+factors are numbered in the order of their publishers."""
+
+_ALL: Final = slice(None)
+_N_TOKENS: Final = TOKENS_OF_KIND["beta"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +44,44 @@ class Selection:
         return None if mask.all() else cls(mask, mask.tobytes(), mask.data)
 
 
-def select(pattern: str, publisher: BetaPublisher) -> Mask:
-    """Return which rows a pattern selects, shape (n_symbols,).
+class PatternUnion:
+    """What any of several patterns selects.
+
+    Parameters
+    ----------
+    publishers
+        One per factor.
+    """
+
+    def __init__(self, publishers: Sequence[BetaPublisher]) -> None:
+        self.n_patterns = 0
+        self.masks: list[Mask] = [
+            np.zeros(len(publisher.symbols), dtype=np.bool_) for publisher in publishers
+        ]
+        """The rows of each factor; a mask is replaced when it changes."""
+        self.selections = [Selection.of(mask) for mask in self.masks]
+        """The same, for encoding."""
+        self._counts = [np.zeros(len(mask), dtype=np.int32) for mask in self.masks]
+
+    def add(self, selected: Selected) -> None:
+        """Let one more pattern take part."""
+        self._count(selected, 1)
+
+    def remove(self, selected: Selected) -> None:
+        """Let one that was added no longer take part."""
+        self._count(selected, -1)
+
+    def _count(self, selected: Selected, change: int) -> None:
+        self.n_patterns += change
+        for table, rows in selected.items():
+            counts = self._counts[table]
+            counts[rows] += change
+            mask = self.masks[table] = counts > 0
+            self.selections[table] = Selection.of(mask)
+
+
+def select(pattern: str, publishers: Sequence[BetaPublisher]) -> Selected:
+    """Return which rows of each factor a pattern selects.
 
     Raises
     ------
@@ -43,20 +89,19 @@ def select(pattern: str, publisher: BetaPublisher) -> Mask:
         When the pattern is outside the grammar.
     """
     tokens = check_pattern(pattern)
-    topic = ("beta", escape(publisher.factor))
-    mask = np.zeros(len(publisher.topics), dtype=np.bool_)
-    for position, token in enumerate(tokens):
-        if token == ">":
-            mask[:] = True
-            return mask
-        if position == len(topic):
-            if len(tokens) > position + 1:
-                pass  # longer than any topic of a factor
-            elif token == "*":
-                mask[:] = True
-            elif (wanted := ".".join((*topic, token))) in publisher.topics:
-                mask[publisher.topics.index(wanted)] = True
-            return mask
-        if token not in ("*", topic[position]):
-            return mask
-    return mask
+    if tokens[-1] == ">" and len(tokens) <= _N_TOKENS:
+        tokens[-1:] = ["*"] * (_N_TOKENS + 1 - len(tokens))
+    if len(tokens) != _N_TOKENS or tokens[0] not in ("*", "beta"):
+        return {}
+    _, factor, symbol = tokens
+    is_any_factor, factor_name = factor == "*", unescape(factor)
+    is_any_symbol, symbol_name = symbol == "*", unescape(symbol)
+    selected: Selected = {}
+    for table, publisher in enumerate(publishers):
+        if not is_any_factor and factor_name != publisher.factor:
+            continue
+        if is_any_symbol:
+            selected[table] = _ALL
+        elif (row := publisher.row_of.get(symbol_name)) is not None:
+            selected[table] = slice(row, row + 1)
+    return selected

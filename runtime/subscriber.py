@@ -35,7 +35,7 @@ from ..messages import (
 )
 from .encoded import EncodedUpdates
 from .framing import frame
-from .selection import Mask, Selection, select
+from .selection import Mask, PatternUnion, Selected, Selection, select
 
 
 class Subscriber:
@@ -72,7 +72,9 @@ class Subscriber:
         self._max_subscriptions = max_subscriptions
         self.queued: list[bytes] = []
         """Frames for this turn's write."""
-        self._subscriptions: dict[int, Subscribe] = {}
+        self._subscriptions: dict[int, tuple[Subscribe, Selected]] = {}
+        self._unions: dict[Encoding, PatternUnion] = {}
+        # The same, in the form and order in which they are written.
         self._masks: dict[Encoding, list[Mask]] = {}
         self._wanted: list[tuple[Encoding, list[Selection | None]]] = []
         self._declared = False
@@ -93,7 +95,7 @@ class Subscriber:
     @property
     def overflow(self) -> Overflow:
         """What happens when it is slow: the strictest of its subscriptions."""
-        policies = {request.overflow for request in self._subscriptions.values()}
+        policies = {request.overflow for request, _ in self._subscriptions.values()}
         if Overflow.DISCONNECT in policies:
             return Overflow.DISCONNECT
         return Overflow.CONFLATE
@@ -117,44 +119,47 @@ class Subscriber:
         RejectedError
             When it has as many subscriptions as it may have.
         """
-        masks = [select(request.pattern, publisher) for publisher in self._publishers]
+        publishers = self._publishers
+        selected = select(request.pattern, publishers)
         is_new = request.subscription not in self._subscriptions
         if is_new and len(self._subscriptions) >= self._max_subscriptions:
             detail = f"a connection may have {self._max_subscriptions} subscriptions"
             raise RejectedError(RejectReason.TOO_MANY.value, detail)
         if request.encoding is Encoding.COLUMNS and not self._declared:
             self._declared = True
-            for table, publisher in enumerate(self._publishers):
+            for table, publisher in enumerate(publishers):
                 self.send(SymbolsDeclared(table=table, symbols=publisher.symbols))
         snapshot = [
             (table, columns)
-            for table, (publisher, mask) in enumerate(
-                zip(self._publishers, masks, strict=True)
-            )
+            for table, rows in selected.items()
             if request.snapshot
-            for columns in publisher.last_values(np.flatnonzero(mask))
+            for columns in publishers[table].last_values(
+                np.arange(len(publishers[table].symbols))[rows]
+            )
         ]
         self.send(
             Subscribed(
                 subscription=request.subscription,
                 pattern=request.pattern,
-                seqs={p.factor: p.last_seq for p in self._publishers},
+                seqs={p.factor: p.last_seq for p in publishers},
                 n_snapshot=sum(len(columns) for _, columns in snapshot),
             )
         )
         for table, columns in snapshot:
             encoded = EncodedUpdates(columns, table)
             self.queued.append(encoded.encoded(request.encoding, None))
-        self._subscriptions[request.subscription] = request
-        if is_new:
-            self._add(request.encoding, masks)
-        else:
-            self._unite()
+        if not is_new:
+            self._take_out(*self._subscriptions[request.subscription])
+        self._subscriptions[request.subscription] = request, selected
+        self._put_in(request, selected)
+        self._arrange()
 
     def unsubscribe(self, subscription: int) -> None:
         """End a subscription; one that does not exist is no error."""
-        if self._subscriptions.pop(subscription, None) is not None:
-            self._unite()
+        ended = self._subscriptions.pop(subscription, None)
+        if ended is not None:
+            self._take_out(*ended)
+            self._arrange()
 
     def publish(self, turn: Sequence[EncodedUpdates]) -> None:
         """Queue what of this turn was subscribed to."""
@@ -226,20 +231,23 @@ class Subscriber:
                 missed = publisher.n_updates - n_updates
                 publisher.n_undelivered[mask] += missed[mask]
 
-    def _add(self, encoding: Encoding, masks: list[Mask]) -> None:
+    def _put_in(self, request: Subscribe, selected: Selected) -> None:
         # Two patterns of one connection that overlap do not send an update twice.
-        united = self._masks.get(encoding)
-        if united is not None:
-            masks = [a | b for a, b in zip(united, masks, strict=True)]
-        self._masks[encoding] = masks
-        self._wanted = [
-            (each, [Selection.of(mask) for mask in masks])
-            for each, masks in self._masks.items()
-        ]
+        union = self._unions.get(request.encoding)
+        if union is None:
+            union = self._unions[request.encoding] = PatternUnion(self._publishers)
+        union.add(selected)
 
-    def _unite(self) -> None:
-        self._masks = {}
-        self._wanted = []
-        for request in self._subscriptions.values():
-            masks = [select(request.pattern, each) for each in self._publishers]
-            self._add(request.encoding, masks)
+    def _take_out(self, request: Subscribe, selected: Selected) -> None:
+        union = self._unions[request.encoding]
+        union.remove(selected)
+        if not union.n_patterns:
+            del self._unions[request.encoding]
+
+    def _arrange(self) -> None:
+        # The form of the oldest subscription is written first.
+        unions = self._unions
+        oldest = next((r.encoding for r, _ in self._subscriptions.values()), None)
+        encodings = sorted(unions, key=lambda encoding: encoding is not oldest)
+        self._masks = {each: unions[each].masks for each in encodings}
+        self._wanted = [(each, unions[each].selections) for each in encodings]

@@ -1,7 +1,8 @@
 """What one subscriber is sent, over a transport whose peer reads when the test says."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,9 +24,13 @@ from beta_factory.messages import (
     Subscribe,
     Subscribed,
     SymbolsDeclared,
+    beta_topic,
     encode,
+    matches,
 )
 from beta_factory.runtime import encoded as encoded_module
+from beta_factory.runtime import selection as selection_module
+from beta_factory.runtime import subscriber as subscriber_module
 from beta_factory.runtime.encoded import EncodedUpdates
 from beta_factory.runtime.selection import Selection
 from beta_factory.runtime.subscriber import Subscriber
@@ -34,6 +39,21 @@ from testkit import SMALL, SYMBOLS, FakeTransport, bars_of, rows_in
 
 WIDE = wide_universe(40)
 """Enough symbols for a bar of them to be kept as arrays."""
+
+FACTORS = ("market", "sector")
+
+steps = st.integers(0, 4) | st.tuples(
+    st.integers(0, 4),
+    st.sampled_from(
+        [
+            ">",
+            "beta.*.AAPL",
+            *(f"beta.{factor}.{s}" for factor in FACTORS for s in (*SYMBOLS, "*")),
+        ]
+    ),
+    st.sampled_from(Encoding),
+)
+"""A number is unsubscribed from; with a pattern and a form, subscribed under."""
 
 encodings = pytest.mark.parametrize("encoding", Encoding)
 sizes = pytest.mark.parametrize("symbols", [SYMBOLS, WIDE], ids=["few", "many"])
@@ -399,6 +419,72 @@ class TestSubscribing:
         transport.messages()
         desk.bar()
         assert [u.symbol for u in updates_in(transport.messages())] == ["IBM"]
+
+    def test_an_end_is_no_work_for_the_subscriptions_that_stay(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        desk = Desk(WIDE)
+        subscriber, transport = desk.join()
+        for number, symbol in enumerate(WIDE):
+            ask(subscriber, f"beta.market.{symbol}", number=number)
+        transport.messages()
+        calls: Counter[str] = Counter()
+
+        def counting(name: str, function: Callable[..., object]) -> Callable[..., Any]:
+            def counted(*given: object) -> object:
+                calls[name] += 1
+                return function(*given)
+
+            return counted
+
+        select = counting("select", selection_module.select)
+        monkeypatch.setattr(subscriber_module, "select", select)
+        monkeypatch.setattr(Selection, "of", counting("of", Selection.of))
+        for number in range(len(WIDE) - 1):
+            subscriber.unsubscribe(number)
+        assert calls == {"of": len(WIDE) - 1}  # each time of the one factor
+        desk.bar()
+        assert [u.symbol for u in updates_in(transport.messages())] == [WIDE[-1]]
+
+    @given(st.lists(steps, max_size=12))
+    @examples(100)
+    def test_what_it_is_sent_depends_on_what_it_is_subscribed_to_now_alone(
+        self, taken: list[tuple[int, str, Encoding] | int]
+    ) -> None:
+        desk = Desk(factors=FACTORS)
+        subscriber, transport = desk.join()
+        held: dict[int, tuple[str, Encoding]] = {}
+        for step in taken:
+            if isinstance(step, int):
+                held.pop(step, None)
+                subscriber.unsubscribe(step)
+            else:
+                number, pattern, encoding = step
+                held[number] = pattern, encoding
+                ask(subscriber, pattern, number=number, encoding=encoding)
+        newcomer, other = desk.join()
+        for number, (pattern, encoding) in held.items():
+            ask(newcomer, pattern, number=number, encoding=encoding)
+        n_before = len(transport.writes), len(other.writes)
+        transport.messages()
+        desk.bar()
+        assert transport.writes[n_before[0] :] == other.writes[n_before[1] :]
+        sent = transport.messages()
+        rows = [m for m in sent if isinstance(m, BetaUpdated)]
+        columns = [m for m in sent if isinstance(m, BetasUpdated)]
+        for encoding, updates in {
+            Encoding.ROWS: rows,
+            Encoding.COLUMNS: updates_in(columns, SYMBOLS),
+        }.items():
+            patterns = [pattern for pattern, form in held.values() if form is encoding]
+            assert updates == [
+                update
+                for update in desk.published
+                if any(
+                    matches(pattern, beta_topic(update.factor, update.symbol))
+                    for pattern in patterns
+                )
+            ]
 
 
 class TestASlowOne:
