@@ -103,7 +103,7 @@ from .status import (
     SubscriberReported,
     TopicReported,
 )
-from .topics import beta_topic, matches, parse_beta_topic, status_topic
+from .topics import beta_topic, matches, parse_beta_topic
 
 __all__ = [
     "COMMAND_TYPES",
@@ -197,5 +197,4 @@ __all__ = [
     "encode_into",
     "matches",
     "parse_beta_topic",
-    "status_topic",
 ]

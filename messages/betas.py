@@ -24,7 +24,8 @@ class Status(enum.IntEnum):
     INSUFFICIENT = 5
     """The window once had enough pairs and now has fewer."""
     DEGRADED = 6
-    """A gap, a restart or an overload stands between the data and the numbers."""
+    """The symbol's actor failed, or its benchmark's is quarantined: the numbers are
+    those of before."""
     REMOVED = 7
     """The symbol left the universe; this is its last update."""
 
@@ -39,7 +40,9 @@ class Reason(enum.IntEnum):
     ACTOR_RESTARTED = 4
     ACTOR_QUARANTINED = 5
     FEED_GAP = 6
+    """Reserved for a gap in the feed as the cause of `Status.DEGRADED`; never given."""
     OVERLOAD = 7
+    """Reserved for an overload as its cause; never given."""
     HALTED_BY_OPERATOR = 8
     REMOVED_BY_OPERATOR = 9
     ASSET_SILENT = 10

@@ -47,7 +47,6 @@ class RejectReason(enum.StrEnum):
     VERSION = "version"
     NOT_ALLOWED = "not_allowed"
     INVALID_TOPIC = "invalid_topic"
-    UNKNOWN_TABLE = "unknown_table"
     SLOW = "slow"
     UNEXPECTED = "unexpected"
     TOO_MANY = "too_many"

@@ -95,7 +95,10 @@ class RejectedError(BetaFactoryError):
 
 
 class InvalidTopicError(BetaFactoryError, ValueError):
-    """A topic or a pattern outside the grammar of `messages.topics`."""
+    """A topic or a pattern that is outside the grammar, or that names nothing there is.
+
+    The grammar is that of `messages.topics`.
+    """
 
     def __init__(self, topic: str, reason: str) -> None:
         self.topic = topic

@@ -1,9 +1,11 @@
 """Topics and the patterns that match them: one grammar for both sides.
 
-A topic is two or three tokens joined by dots::
+A topic is tokens joined by dots, of which the first names its kind::
 
-    beta.<factor>.<symbol>      status.<symbol>      feed.<name>
-    system.heartbeat            system.deadletter
+    beta.<factor>.<symbol>
+
+``status.<symbol>``, ``feed.<name>`` and ``system.<name>`` are reserved: the grammar has
+these kinds, and nothing is published under them yet.
 
 A token is never empty and holds no ``.``, ``*``, ``>``, ``%``, space or control
 character; where a name has one (``BRK.B``), the character is percent-escaped
@@ -15,6 +17,8 @@ one or more.
 """
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Final
 
 from .errors import InvalidTopicError
@@ -24,6 +28,9 @@ _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 
 TOKENS_OF_KIND: Final = {"beta": 3, "status": 2, "feed": 2, "system": 2}
 """How many tokens a topic of each kind has."""
+
+BETA_TOPICS: Final = "beta.<factor>.<symbol>"
+"""What is published, for errors that have to say so."""
 
 
 def escape(name: str) -> str:
@@ -47,11 +54,6 @@ def beta_topic(factor: str, symbol: str) -> str:
     return f"beta.{escape(factor)}.{escape(symbol)}"
 
 
-def status_topic(symbol: str) -> str:
-    """Return the topic of a symbol's lifecycle."""
-    return f"status.{escape(symbol)}"
-
-
 def parse_beta_topic(topic: str) -> tuple[str, str]:
     """Return (factor, symbol) of a beta topic.
 
@@ -62,7 +64,7 @@ def parse_beta_topic(topic: str) -> tuple[str, str]:
     """
     tokens = check_pattern(topic)
     if tokens[0] != "beta" or len(tokens) != TOKENS_OF_KIND["beta"]:
-        raise InvalidTopicError(topic, "must be beta.<factor>.<symbol>")
+        raise InvalidTopicError(topic, f"must be {BETA_TOPICS}")
     if "*" in tokens or ">" in tokens:
         raise InvalidTopicError(topic, "a wildcard names no single topic")
     return unescape(tokens[1]), unescape(tokens[2])
@@ -75,8 +77,8 @@ def check_pattern(pattern: str) -> list[str]:
     ------
     InvalidTopicError
         When a token is empty, a wildcard stands inside a token, ``>`` is not last, a
-        token is not as `escape` writes it, or the pattern has more tokens than any
-        topic of its kind.
+        token is not as `escape` writes it, there are no topics of its kind, or the
+        pattern has more tokens than any of them.
     """
     tokens = pattern.split(".")
     for position, token in enumerate(tokens):
@@ -99,8 +101,12 @@ def check_pattern(pattern: str) -> list[str]:
             raise InvalidTopicError(
                 pattern, f"token {position + 1} must be written {written}"
             )
+    if tokens[0] in ("*", ">"):
+        return tokens
     expected = TOKENS_OF_KIND.get(tokens[0])
-    if expected is not None and len(tokens) > expected:
+    if expected is None:
+        raise InvalidTopicError(pattern, _no_kind(tokens))
+    if len(tokens) > expected:
         too_many = f"a {tokens[0]} topic has {expected} tokens, this has {len(tokens)}"
         name = unescape(".".join(tokens[expected - 1 :]))
         fixed = ".".join([*tokens[: expected - 1], escape(name)])
@@ -111,6 +117,17 @@ def check_pattern(pattern: str) -> list[str]:
         )
         raise InvalidTopicError(pattern, f"{too_many}; {way_out}")
     return tokens
+
+
+def _no_kind(tokens: Sequence[str]) -> str:
+    kind, *rest = tokens
+    near = get_close_matches(kind.lower(), ["beta"], cutoff=0.5)  # bate, too
+    way_out = (
+        f"did you mean {'.'.join([*near, *rest])}?"
+        if near
+        else f"topics are {BETA_TOPICS}"
+    )
+    return f"no topic begins with {kind}; {way_out}"
 
 
 def matches(pattern: str, topic: str) -> bool:

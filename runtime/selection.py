@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..actors.publisher import BetaPublisher
-from ..messages.topics import TOKENS_OF_KIND, check_pattern, unescape
+from ..messages import InvalidTopicError
+from ..messages.topics import BETA_TOPICS, TOKENS_OF_KIND, check_pattern, unescape
 
 Mask = NDArray[np.bool_]
 
@@ -25,6 +26,9 @@ factors are numbered in the order of their publishers."""
 
 _ALL: Final = slice(None)
 _N_TOKENS: Final = TOKENS_OF_KIND["beta"]
+
+_MAX_NAMED: Final = 8
+"""Factors that an error lists: it has to fit a `Rejected`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,18 +85,25 @@ class PatternUnion:
 
 
 def select(pattern: str, publishers: Sequence[BetaPublisher]) -> Selected:
-    """Return which rows of each factor a pattern selects.
+    """Return which rows of each factor a pattern selects, at least one.
 
     Raises
     ------
     InvalidTopicError
-        When the pattern is outside the grammar.
+        When the pattern is outside the grammar, or selects nothing: symbols and factors
+        stay what they are while a factory runs, so it never would.
     """
     tokens = check_pattern(pattern)
     if tokens[-1] == ">" and len(tokens) <= _N_TOKENS:
         tokens[-1:] = ["*"] * (_N_TOKENS + 1 - len(tokens))
-    if len(tokens) != _N_TOKENS or tokens[0] not in ("*", "beta"):
-        return {}
+    if tokens[0] not in ("*", "beta"):
+        reason = f"nothing is published as {tokens[0]} yet; topics are {BETA_TOPICS}"
+        raise InvalidTopicError(pattern, reason)
+    if len(tokens) != _N_TOKENS:
+        reason = f"topics are {BETA_TOPICS}"
+        if len(tokens) < _N_TOKENS:
+            reason += f"; for all that begin so write {pattern}.>"
+        raise InvalidTopicError(pattern, reason)
     _, factor, symbol = tokens
     is_any_factor, factor_name = factor == "*", unescape(factor)
     is_any_symbol, symbol_name = symbol == "*", unescape(symbol)
@@ -104,4 +115,18 @@ def select(pattern: str, publishers: Sequence[BetaPublisher]) -> Selected:
             selected[table] = _ALL
         elif (row := publisher.row_of.get(symbol_name)) is not None:
             selected[table] = slice(row, row + 1)
+    if not selected:
+        names = [publisher.factor for publisher in publishers]
+        reason = (
+            f"there is no symbol {symbol_name} in the universe"
+            if is_any_factor or factor_name in names
+            else f"there is no factor {factor_name}, but {_listed(names)}"
+        )
+        raise InvalidTopicError(pattern, reason)
     return selected
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:_MAX_NAMED])
+    n_more = len(names) - _MAX_NAMED
+    return f"{listed} and {n_more:,} more" if n_more > 0 else listed

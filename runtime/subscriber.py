@@ -115,7 +115,7 @@ class Subscriber:
         Raises
         ------
         InvalidTopicError
-            When the pattern is outside the grammar.
+            When the pattern is outside the grammar, or would never select anything.
         RejectedError
             When it has as many subscriptions as it may have.
         """

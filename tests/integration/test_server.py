@@ -568,7 +568,7 @@ async def test_a_pattern_gets_what_it_matches(
 
 
 @over_sockets
-async def test_a_pattern_outside_the_grammar_is_refused_and_the_peer_stays(
+async def test_a_pattern_that_matches_nothing_is_refused_and_the_peer_stays(
     socket_path: Path,
 ) -> None:
     async with sidecar(socket_path) as running:
@@ -578,6 +578,11 @@ async def test_a_pattern_outside_the_grammar_is_refused_and_the_peer_stays(
         assert rejected.reason is RejectReason.INVALID_TOPIC
         assert rejected.subscription == 4
         assert "BRK%2EB" in rejected.detail
+        await peer.send(Subscribe(subscription=6, pattern="beta.markt.*"))
+        rejected = await peer.expect(Rejected)
+        assert rejected.reason is RejectReason.INVALID_TOPIC
+        assert rejected.subscription == 6
+        assert "no factor markt, but market" in rejected.detail
         assert (await peer.subscribe("beta.>", subscription=5)).subscription == 5
         assert running.server.n_rejected == 0
 
@@ -590,7 +595,7 @@ async def test_after_unsubscribing_nothing_more_comes(socket_path: Path) -> None
         feed = await feed_of(running)
         await feed.bars(1, 1)
         await peer.send(Unsubscribe(subscription=1), Unsubscribe(subscription=99))
-        await peer.subscribe("status.*", subscription=3)
+        await peer.subscribe("beta.market.IBM", subscription=2, snapshot=False)
         await feed.bars(2, 1)
         running.server.say_goodbye("enough")
         updates = rows_in(await peer.rest())

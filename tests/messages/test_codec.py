@@ -492,7 +492,6 @@ VOCABULARY: Final[dict[type[Enum], dict[str, int | str]]] = {
         "VERSION": "version",
         "NOT_ALLOWED": "not_allowed",
         "INVALID_TOPIC": "invalid_topic",
-        "UNKNOWN_TABLE": "unknown_table",
         "SLOW": "slow",
         "UNEXPECTED": "unexpected",
         "TOO_MANY": "too_many",

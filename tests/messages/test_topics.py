@@ -14,7 +14,6 @@ from beta_factory.messages import (
     beta_topic,
     matches,
     parse_beta_topic,
-    status_topic,
 )
 from beta_factory.messages.topics import (
     TOKENS_OF_KIND,
@@ -88,7 +87,7 @@ def test_unescape_undoes_escape(name: str) -> None:
 @given(names)
 def test_escaped_name_is_exactly_one_token_and_no_wildcard(name: str) -> None:
     token = escape(name)
-    assert check_pattern(token) == [token]
+    assert check_pattern(f"*.{token}") == ["*", token]
     assert token not in ("*", ">")
     assert "Cc" not in {unicodedata.category(character) for character in token}
     assert not set(token) & set(". *>")
@@ -108,7 +107,7 @@ def test_no_two_names_share_a_token(one: str, other: str) -> None:
 @example("%2%255")
 def test_no_two_tokens_name_the_same(token: str) -> None:
     with suppress(InvalidTopicError):
-        for accepted in check_pattern(token):
+        for accepted in check_pattern(f"*.{token}"):
             if accepted not in ("*", ">"):
                 assert escape(unescape(accepted)) == accepted
 
@@ -123,19 +122,16 @@ def test_beta_topic_parses_to_what_it_was_built_from(factor: str, symbol: str) -
     assert parse_beta_topic(topic) == (factor, symbol)
 
 
-@given(names)
-def test_status_topic_has_two_tokens_and_the_last_names_the_symbol(symbol: str) -> None:
-    kind, token = check_pattern(status_topic(symbol))
-    assert (kind, unescape(token)) == ("status", symbol)
-
-
 @pytest.mark.parametrize(
     ("topic", "reason"),
     [
         ("beta", "must be beta.<factor>.<symbol>"),
         ("beta.market", "must be beta.<factor>.<symbol>"),
         ("status.AAPL", "must be beta.<factor>.<symbol>"),
-        ("gamma.market.AAPL", "must be beta.<factor>.<symbol>"),
+        (
+            "gamma.market.AAPL",
+            "no topic begins with gamma; topics are beta.<factor>.<symbol>",
+        ),
         ("*.market.AAPL", "must be beta.<factor>.<symbol>"),
         ("beta.>", "must be beta.<factor>.<symbol>"),
         ("beta.market.*", "a wildcard names no single topic"),
@@ -187,7 +183,7 @@ def test_topic_of_an_empty_name_is_refused_by_its_reader() -> None:
         "feed.qmtl",
         "system.heartbeat",
         "system.deadletter",
-        "another.kind.with.many.tokens",
+        "*.kind.with.many.tokens",
     ],
 )
 def test_valid_pattern_is_its_tokens(pattern: str) -> None:
@@ -220,6 +216,10 @@ def test_valid_pattern_is_its_tokens(pattern: str) -> None:
         ("feed.%2e", "token 2 must be written %2E"),
         ("feed.%41BC", "token 2 must be written ABC"),
         ("b%65ta.market.AAPL", "token 1 must be written beta"),
+        ("bate.market.*", "no topic begins with bate; did you mean beta.market.*?"),
+        ("BETA.>", "no topic begins with BETA; did you mean beta.>?"),
+        ("AAPL", "no topic begins with AAPL; topics are beta.<factor>.<symbol>"),
+        ("%2A.*", "no topic begins with %2A; topics are beta.<factor>.<symbol>"),
         (
             "beta.market.BRK.B",
             (

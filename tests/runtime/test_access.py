@@ -159,6 +159,10 @@ WRONG_FILES = [
         "token 2 is empty",
     ),
     (
+        "[a]\nroles = ['feed']\ntoken = '0123456789abcdef'\ntopics = ['bate.>']",
+        "no topic begins with bate; did you mean beta.>?",
+    ),
+    (
         "".join(
             f"[{name}]\nroles = ['feed']\ntoken = '0123456789abcdef'\n" for name in "ab"
         ),

@@ -1453,7 +1453,7 @@ async def test_refused_observation_is_raised_and_not_sent_again(
     async with connected(sidecar) as client:
         peer = await sidecar.peer()
         await client.publish(observed())
-        peer.send(Rejected(reason=RejectReason.UNKNOWN_TABLE, detail="table 9"))
+        peer.send(Rejected(reason=RejectReason.MALFORMED, detail="table 9"))
         with pytest.raises(RejectedError, match="table 9"):
             await soon(client.flush())
         with pytest.raises(RejectedError, match="table 9"):

@@ -30,10 +30,53 @@ def test_what_is_selected_is_what_matches(pattern: str) -> None:
         with pytest.raises(InvalidTopicError):
             select(pattern, PUBLISHERS)
         return
-    selected = select(pattern, PUBLISHERS)
-    for table, publisher in enumerate(PUBLISHERS):
-        mask = np.zeros(len(SYMBOLS), dtype=np.bool_)
-        if table in selected:
-            mask[selected[table]] = True
-        expected = [matches(pattern, topic) for topic in publisher.topics]
-        assert np.array_equal(mask, expected)
+    expected = [[matches(pattern, topic) for topic in p.topics] for p in PUBLISHERS]
+    if not np.any(expected):
+        with pytest.raises(InvalidTopicError):
+            select(pattern, PUBLISHERS)
+        return
+    masks = np.zeros_like(expected)
+    for table, rows in select(pattern, PUBLISHERS).items():
+        masks[table, rows] = True
+    assert np.array_equal(masks, expected)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("beta.markt.*", "there is no factor markt, but market, a.b, beta"),
+        ("beta.markt.NONE", "there is no factor markt, but market, a.b, beta"),
+        ("beta.a%2Ec.AAPL", "there is no factor a.c, but market, a.b, beta"),
+        ("beta.market.APPL", "there is no symbol APPL in the universe"),
+        ("beta.*.BRK%2EA", "there is no symbol BRK.A in the universe"),
+        (
+            "beta.market",
+            (
+                "topics are beta.<factor>.<symbol>; "
+                "for all that begin so write beta.market.>"
+            ),
+        ),
+        ("*.x", "topics are beta.<factor>.<symbol>; for all that begin so write *.x.>"),
+        ("*.*.*.*", "topics are beta.<factor>.<symbol>"),
+        (
+            "status.*",
+            "nothing is published as status yet; topics are beta.<factor>.<symbol>",
+        ),
+        (
+            "system.heartbeat",
+            "nothing is published as system yet; topics are beta.<factor>.<symbol>",
+        ),
+    ],
+)
+def test_what_selects_nothing_is_refused_with_the_reason(
+    pattern: str, reason: str
+) -> None:
+    with pytest.raises(InvalidTopicError) as info:
+        select(pattern, PUBLISHERS)
+    assert (info.value.topic, info.value.reason) == (pattern, reason)
+
+
+def test_of_many_factors_only_some_are_listed() -> None:
+    publishers = [BetaPublisher(f"f{i}", "SPY", SYMBOLS) for i in range(4000)]
+    with pytest.raises(InvalidTopicError, match="f6, f7 and 3,992 more"):
+        select("beta.market.*", publishers)
