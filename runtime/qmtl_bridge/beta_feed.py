@@ -1,6 +1,7 @@
 """From a sidecar's topics to a strategy's beta inputs.
 
-Rule: the inputs say what is wanted, and what comes is handed on in the sidecar's order.
+Rule: the inputs say what is wanted, nothing else is asked for where that is few topics
+of a factor, and what comes is handed on in the sidecar's order, bar by bar.
 A sidecar that is away, stops or comes back is no end: the feed dials again for as long
 as it is iterated over, and says so once each way.
 """
@@ -8,17 +9,23 @@ as it is iterated over, and says so once each way.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Final, NamedTuple
 
-from ...messages import BetaUpdated, ConfigError, Encoding, FeedDisconnectedError
+from ...messages import (
+    BetaUpdated,
+    ConfigError,
+    Encoding,
+    FeedDisconnectedError,
+    beta_topic,
+)
 from ...messages.topics import escape
 from ..address import Address, default_address
 from ..client import BetaClient, connect
 from ..clock import Clock, LiveClock
 from ..link import Backoff
-from ..subscription import Subscription
 from .inputs import BetaInput, UniverseBetas
+from .merged import Merged
 from .metrics import UpdateMetrics
 from .schema import NS_PER_S, beta_payload
 from .sdk import Payload, StreamInput
@@ -29,6 +36,11 @@ logger = logging.getLogger(__name__)
 BUFFER_CAPACITY: Final = 65_536
 """Updates that wait for the strategy: a dozen bars of 5,000 symbols. Beyond it the
 sidecar conflates, so that the strategy sees the newest of each symbol."""
+
+MAX_TOPICS: Final = 32
+"""Inputs of a factor up to which each is a subscription to its own topic. Above it the
+factor is taken as a whole, for then to sort out its updates costs less than to merge so
+many subscriptions, of which a connection may have some 1,000."""
 
 
 class Tick(NamedTuple):
@@ -42,6 +54,10 @@ class Tick(NamedTuple):
 
 class BetaFeed:
     """Yields a `Tick` for each update of the inputs' topics, without end.
+
+    It subscribes to the topics of its inputs; of a factor with more than `MAX_TOPICS`
+    of them, to ``beta.<factor>.*``. Iterating raises `RejectedError` where the sidecar
+    does not grant that, or does not have a factor or a topic.
 
     Parameters
     ----------
@@ -88,10 +104,8 @@ class BetaFeed:
         self._clock = clock or LiveClock()
         self._metrics = UpdateMetrics()
         self._client: BetaClient | None = None
-        self._subscription: Subscription | None = None
-        factors = dict.fromkeys(factor for factor, _ in self._node_of)
-        one = escape(next(iter(factors)))
-        self._pattern = "beta.>" if len(factors) > 1 else f"beta.{one}.*"
+        self._merged: Merged | None = None
+        self._patterns = _patterns(self._node_of)
         self._joined = asyncio.Event()
         self._is_unreachable = False
 
@@ -99,7 +113,7 @@ class BetaFeed:
         return self._ticks()
 
     async def wait_joined(self) -> None:
-        """Wait until a sidecar has agreed to the subscription of this connection."""
+        """Wait until a sidecar has agreed to the subscriptions of this connection."""
         await self._joined.wait()
 
     async def catch_up(self) -> None:
@@ -107,14 +121,12 @@ class BetaFeed:
 
         Somebody must be iterating. It returns at once without a connection.
         """
-        client, subscription = self._client, self._subscription
-        if client is None or subscription is None or not client.connected:
+        client, merged = self._client, self._merged
+        if client is None or merged is None or not client.connected:
             return
-        # The answer to another subscription comes after everything before it.
-        async with client.subscribe(self._pattern, snapshot=False) as barrier:
-            await barrier.wait_joined()
+        await self._pass_barrier(client)
         # whoever iterates takes them in this loop's other tasks, one per turn
-        while subscription.pending and self._subscription is subscription:  # noqa: ASYNC110
+        while merged.pending and self._merged is merged:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     async def _ticks(self) -> AsyncGenerator[Tick]:
@@ -141,22 +153,37 @@ class BetaFeed:
                         "beta_feed.unreachable address=%s error=%s", self.address, error
                     )
             finally:
-                self._client = self._subscription = None
+                self._client = self._merged = None
                 self._joined.clear()
             await asyncio.sleep(RETRY_S)
 
+    async def _pass_barrier(self, client: BetaClient) -> None:
+        # The answer to another subscription comes after everything before it.
+        async with client.subscribe(
+            self._patterns[0], snapshot=False, encoding=Encoding.COLUMNS
+        ) as barrier:
+            await barrier.wait_joined()
+
     async def _updates(self, client: BetaClient) -> AsyncGenerator[Tick]:
-        subscription = client.subscribe(
-            self._pattern,
-            encoding=Encoding.COLUMNS,
-            buffer_capacity=BUFFER_CAPACITY,
-        )
-        async with subscription:
-            await subscription.wait_joined()
-            self._subscription = subscription
+        async with AsyncExitStack() as stack:
+            subscriptions = [
+                await stack.enter_async_context(
+                    client.subscribe(
+                        pattern,
+                        encoding=Encoding.COLUMNS,
+                        buffer_capacity=BUFFER_CAPACITY // len(self._patterns),
+                    )
+                )
+                for pattern in self._patterns
+            ]
+            for subscription in subscriptions:
+                await subscription.wait_joined()
+            if len(subscriptions) > 1:
+                await self._pass_barrier(client)  # so that the snapshot is one
+            merged = self._merged = Merged(subscriptions)
             self._joined.set()
             panel = _Panel()
-            async for update in subscription:
+            async for update in merged:
                 node = self._node_of.get((update.factor, update.symbol))
                 if node is not None:
                     self.n_updates += 1
@@ -166,7 +193,7 @@ class BetaFeed:
                         yield Tick(node, ts, beta_payload(update))
                     elif finished := panel.add(node, update):
                         yield finished
-                if not subscription.pending and (finished := panel.take()):
+                if not merged.pending and (finished := panel.take()):
                     yield finished
 
 
@@ -207,3 +234,16 @@ def _nodes_by_topic(
     if not node_of:
         raise ConfigError([("inputs", "must hold at least one input")])
     return node_of
+
+
+def _patterns(topics: Iterable[tuple[str, str]]) -> list[str]:
+    symbols_of: dict[str, list[str]] = {}
+    for factor, symbol in topics:
+        symbols_of.setdefault(factor, []).append(symbol)
+    patterns: list[str] = []
+    for factor, symbols in symbols_of.items():
+        if len(symbols) > MAX_TOPICS:
+            patterns.append(f"beta.{escape(factor)}.*")
+        else:
+            patterns += [beta_topic(factor, symbol) for symbol in symbols]
+    return patterns
