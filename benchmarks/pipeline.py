@@ -13,7 +13,8 @@ from beta_factory.messages import Encoding, Message, decode_payload, encode
 from beta_factory.runtime.clock import LiveClock
 from beta_factory.runtime.encoded import EncodedUpdates
 from beta_factory.runtime.frame_buffers import FrameBuffers
-from beta_factory.runtime.framing import FrameReader, frame
+from beta_factory.runtime.framing import frame
+from beta_factory.runtime.group_reader import GroupReader
 from beta_factory.runtime.groups import ReturnGroup, decode_pieces
 from beta_factory.runtime.system import System
 
@@ -47,7 +48,7 @@ class Pipeline:
         self.on_turn: Callable[[list[BetaColumns | BetaRows]], object] | None = None
         """Also given each turn's updates."""
         self._encoding = encoding
-        self._reader = FrameReader()
+        self._reader = GroupReader()
         self._buffers = FrameBuffers()
         self._tables = SymbolTables(self.factory.row_of)
         self.system = System(

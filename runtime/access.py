@@ -23,7 +23,6 @@ signed. A grant that has both a token and a certificate asks for both.
 import hashlib
 import hmac
 import os
-import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,19 +43,12 @@ from ..messages import (
 from ..messages.fields import MAX_NAME_LENGTH, Pattern
 from ..messages.topics import check_pattern, covers
 from .config import ServerConfig
-
-MIN_TOKEN_LENGTH: Final = 16
-"""Characters; a shorter token can be guessed."""
-
-MAX_TOKEN_LENGTH: Final = 1024
-"""Characters; `Hello` takes no more."""
+from .tokens import read_secret, token_problem
 
 EVERYTHING: Final = (">",)
 
 GRANTED_ROLES: Final = frozenset((Role.FEED, Role.SUBSCRIBER, Role.OPERATOR))
 """Roles that a peer can have; a sidecar does not connect to one."""
-
-_FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,49 +157,6 @@ def access_of(config: ServerConfig, environ: Mapping[str, str] = os.environ) -> 
     return Access(grants or [ANYBODY])
 
 
-def default_token(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the token of whoever runs this process, "" where there is none.
-
-    It is in ``BETA_FACTORY_TOKEN``, or in the file that ``BETA_FACTORY_TOKEN_FILE``
-    names.
-
-    Raises
-    ------
-    ConfigError
-        When that file is missing, open to others, or holds no token.
-    """
-    if token := environ.get("BETA_FACTORY_TOKEN"):
-        return token
-    path = environ.get("BETA_FACTORY_TOKEN_FILE")
-    return read_token(path) if path else ""
-
-
-def read_token(path: str | os.PathLike[str]) -> str:
-    """Return the token in a file: its only line, without the end.
-
-    Raises
-    ------
-    ConfigError
-        When the file is missing, open to others, or holds no token.
-    """
-    token = _read_secret(Path(path), "token_file").strip()
-    if problem := token_problem(token):
-        raise ConfigError([("token_file", f"{path} {problem}")])
-    return token
-
-
-def token_problem(token: str) -> str | None:
-    """Return why a text can be no token, ``None`` when it can; it is not repeated."""
-    if not MIN_TOKEN_LENGTH <= len(token) <= MAX_TOKEN_LENGTH:
-        return (
-            f"must have {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} characters, "
-            f"had {len(token)}"
-        )
-    if not token.isprintable() or " " in token or not token.isascii():
-        return "must be printable ASCII without spaces"
-    return None
-
-
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # One section of an access file.
     roles: Annotated[tuple[Role, ...], Meta(min_length=1)]
@@ -217,7 +166,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _read_grants(path: Path) -> list[Grant]:
-    text = _read_secret(path, "server.access_file")
+    text = read_secret(path, "server.access_file")
     source = str(path)
     try:
         sections = tomllib.loads(text)
@@ -271,20 +220,6 @@ def _problems(name: str, section: _Section) -> list[str]:
         except InvalidTopicError as error:
             found.append(str(error))
     return found
-
-
-def _read_secret(path: Path, key: str) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([(key, f"{path}: {error.strerror}")]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([(key, f"{path} is not UTF-8")]) from None
-    if os.name == "posix" and mode & _FOR_OTHERS:
-        reason = f"{path} is open to others (mode {stat.S_IMODE(mode):04o}): chmod 600"
-        raise ConfigError([(key, reason)])
-    return text
 
 
 def _not_allowed(detail: str) -> RejectedError:

@@ -94,7 +94,7 @@ def token_of(path: Path | None) -> str | None:
 
     Never an argument itself: every user of the machine can list those.
     """
-    from .access import read_token  # noqa: PLC0415
+    from .tokens import read_token  # noqa: PLC0415
 
     return None if path is None else read_token(path)
 

@@ -41,7 +41,6 @@ from ..messages import (
 )
 from ..messages.fields import MAX_NAME_LENGTH
 from ..messages.topics import check_pattern
-from .access import default_token
 from .address import Address, default_address
 from .framing import frame
 from .link import CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S, Backoff, Link
@@ -49,6 +48,7 @@ from .outgoing import MESSAGES_PER_FRAME, PUBLISHABLE_TYPES, Outgoing, Publishab
 from .routes import Routes
 from .subscription import DEFAULT_BUFFER_CAPACITY, Inbox, Subscription
 from .tls import ClientTls
+from .tokens import default_token
 
 __all__ = ["Backoff", "BetaClient", "ClientTls", "Subscription", "connect"]
 

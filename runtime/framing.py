@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..messages import FrameTooLargeError
-from .group_finder import FEWEST_BYTES, LONGEST_PAYLOAD, MARK, GroupFinder
-from .groups import Piece
 
 HEADER_BYTES: Final = 4
 
@@ -55,7 +53,6 @@ class FrameReader:
 
     def __init__(self, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         self.max_frame_bytes = max_frame_bytes
-        self._finder = GroupFinder()
         self._announced = 0
         self._parts: list[bytes] = []
         self._n_held = 0
@@ -96,34 +93,6 @@ class FrameReader:
         at = self._cut(stream, 0, len(stream), payloads)
         self._keep(stream, at)
         return payloads
-
-    def feed_groups(self, data: bytes) -> list[Piece]:
-        """Take bytes as `feed` does; return payloads, and groups of them, in order."""
-        if len(data) < FEWEST_BYTES:
-            few = self.feed(data)
-            return [few] if few else []
-        pieces: list[Piece] = []
-        payloads: list[bytes] = []
-        stream = self._joined(data)
-        n_bytes = len(stream)
-        at = self._cut(stream, 0, n_bytes, payloads, MARK)
-        if at == n_bytes:
-            return [payloads] if payloads else []
-        if self.max_frame_bytes >= LONGEST_PAYLOAD:
-            for group in self._finder.find(stream, at):
-                # one that does not begin with a frame is part of some other frame
-                at = self._cut(stream, at, group.start, payloads)
-                if at == group.start:
-                    if payloads:
-                        pieces.append(payloads)
-                        payloads = []
-                    pieces.append(group)
-                    at = group.end
-        at = self._cut(stream, at, n_bytes, payloads)
-        self._keep(stream, at)
-        if payloads:
-            pieces.append(payloads)
-        return pieces
 
     def _joined(self, data: bytes) -> bytes:
         # What can be cut, with what waited for it.

@@ -108,7 +108,7 @@ def decode_pieces(pieces: Sequence[Piece], messages: list[Taken]) -> None:
     Parameters
     ----------
     pieces
-        As `framing.FrameReader.feed_groups` returns them.
+        As `group_reader.GroupReader.feed_groups` returns them.
     messages
         Appended to; it holds what came before the fault when this raises.
 

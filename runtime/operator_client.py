@@ -18,11 +18,11 @@ from ..messages import (
     Role,
     encode,
 )
-from .access import default_token
 from .address import Address, default_address
 from .connection import ClientConnection, dial
 from .framing import frame
 from .tls import ClientTls
+from .tokens import default_token
 
 TIMEOUT_S: Final = 10.0
 """A sidecar answers within a turn; one that is this late is not going to."""

@@ -47,7 +47,7 @@ from ..messages import (
 )
 from ..messages.fields import MAX_TEXT_LENGTH
 from .encoded import EncodedUpdates
-from .framing import FrameReader
+from .group_reader import GroupReader
 from .groups import NUMBERED_TYPES, Piece, Taken, decode_pieces, n_within, ungrouped
 from .requests import EndedError, Requests
 from .sequences import last_seq, untaken
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._system = server.system
         self._loop = loop
-        self._reader = FrameReader(min(MAX_GREETING_BYTES, server.max_frame_bytes))
+        self._reader = GroupReader(min(MAX_GREETING_BYTES, server.max_frame_bytes))
         self._tables = SymbolTables(server.system.factory.row_of)
         self._hello: Hello | None = None
         self._requests: Requests | None = None

@@ -7,10 +7,12 @@ by `access`.
 
 import ssl
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..messages import ConfigError
-from .config import ServerConfig
+
+if TYPE_CHECKING:  # a client has no use for it
+    from .config import ServerConfig
 
 _VERSION: Final = ssl.TLSVersion.TLSv1_3
 
@@ -43,7 +45,7 @@ class ClientTls:
         return context
 
 
-def server_context(config: ServerConfig) -> ssl.SSLContext | None:
+def server_context(config: "ServerConfig") -> ssl.SSLContext | None:
     """Return the context to listen with; ``None`` where no TLS is configured.
 
     Raises

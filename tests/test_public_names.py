@@ -2,10 +2,30 @@
 
 import subprocess
 import sys
+from typing import Final
 
 import pytest
 
 import beta_factory
+
+SERVER: Final = {
+    f"beta_factory.runtime.{name}"
+    for name in (
+        "access",
+        "cell",
+        "config",
+        "group_finder",
+        "group_reader",
+        "groups",
+        "mailbox",
+        "peer",
+        "server",
+        "store",
+        "supervisor",
+        "system",
+    )
+}
+"""Modules that a sidecar has a use for, and a client has none."""
 
 
 def test_every_public_name_is_there_and_listed() -> None:
@@ -25,9 +45,11 @@ def test_a_name_that_is_not_there_is_an_error_that_says_so() -> None:
     [
         ("beta_factory", {"asyncio", "ssl", "polars"}),
         ("beta_factory.runtime.replay_command", {"asyncio", "ssl", "polars"}),
+        ("beta_factory.runtime.client", SERVER),
+        ("beta_factory.runtime.operator_client", SERVER),
     ],
 )
-def test_who_needs_no_socket_imports_none(imports: str, spared: set[str]) -> None:
+def test_nobody_imports_what_only_others_need(imports: str, spared: set[str]) -> None:
     program = f"import sys, {imports}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -17,11 +17,10 @@ from beta_factory.runtime.access import (
     Access,
     Grant,
     access_of,
-    default_token,
     digest_of,
-    read_token,
 )
 from beta_factory.runtime.config import ServerConfig
+from beta_factory.runtime.tokens import default_token, read_token
 from strategies import examples
 
 DESK = "desk-token-0123456789"

@@ -20,7 +20,7 @@ from beta_factory.messages import (
     ReturnsObserved,
 )
 from beta_factory.runtime.clock import ReplayClock
-from beta_factory.runtime.framing import FrameReader
+from beta_factory.runtime.group_reader import GroupReader
 from beta_factory.runtime.groups import ReturnGroup, Taken, decode_pieces
 from beta_factory.runtime.mailbox import OverflowPolicy
 from beta_factory.runtime.system import System
@@ -186,7 +186,7 @@ def test_a_group_is_counted_as_its_messages_are(seed: int) -> None:
     rng = random.Random(seed)
     symbols = wide_universe(130)
     grouped, single = Plain(symbols), Plain(symbols)
-    reader = FrameReader()
+    reader = GroupReader()
     n_groups = n_sent = 0
     for bar in range(1, 16):
         stamp = FIRST_NS + bar + rng.choice([0, 0, 0, 1, -2])

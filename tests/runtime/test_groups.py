@@ -22,10 +22,11 @@ from beta_factory.messages import (
     decode_payloads,
     encode,
 )
-from beta_factory.runtime import framing, group_finder
+from beta_factory.runtime import group_finder, group_reader
 from beta_factory.runtime.clock import ReplayClock
-from beta_factory.runtime.framing import FrameReader, frame
+from beta_factory.runtime.framing import frame
 from beta_factory.runtime.group_finder import GroupFinder
+from beta_factory.runtime.group_reader import GroupReader
 from beta_factory.runtime.groups import (
     ReturnGroup,
     decode_pieces,
@@ -58,7 +59,7 @@ INTEGERS = [0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**63 - 
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_finder, "SMALLEST_GROUP", 2)
     monkeypatch.setattr(group_finder, "FEWEST_BYTES", 0)
-    monkeypatch.setattr(framing, "FEWEST_BYTES", 0)
+    monkeypatch.setattr(group_reader, "FEWEST_BYTES", 0)
 
 
 def story(rng: random.Random) -> list[Message]:
@@ -85,7 +86,7 @@ def read(
     pieces: list[bytes], *, as_groups: bool
 ) -> tuple[list[Message], str, int, bool]:
     """Return messages, the error, bytes held, and whether there was a group."""
-    reader = FrameReader()
+    reader = GroupReader()
     messages: list[Message | ReturnGroup] = []
     singles: list[Message] = []
     problem = ""
@@ -166,7 +167,7 @@ def test_reads_like_the_one_before_are_the_same_messages(seed: int) -> None:
 def test_a_read_like_the_one_before_is_found_without_a_search(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reader = FrameReader()
+    reader = GroupReader()
     bars = [
         b"".join(frame(encode(asset(name, bar, 0.5))) for name in NAMES[:8])
         for bar in range(1, 4)
@@ -311,7 +312,7 @@ class Road:
     def turn(self, messages: list[Message], *, as_groups: bool) -> None:
         stream = b"".join(frame(encode(message)) for message in messages)
         taken: list[Message | ReturnGroup] = []
-        reader = FrameReader()
+        reader = GroupReader()
         if as_groups:
             decode_pieces(reader.feed_groups(stream), taken)
             self.n_groups += sum(type(each) is ReturnGroup for each in taken)
@@ -418,7 +419,7 @@ def test_an_actor_that_cannot_take_its_message_gets_it_later(
                 if as_groups:
                     stream = b"".join(frame(encode(message)) for message in messages)
                     taken = []
-                    decode_pieces(FrameReader().feed_groups(stream), taken)
+                    decode_pieces(GroupReader().feed_groups(stream), taken)
                     assert len(taken) == 2
                 stopped = system.take_all(taken, tables)
                 positions.append(len(taken) - stopped)
@@ -441,7 +442,7 @@ def test_a_stand_in_for_an_actor_is_told_every_message() -> None:
             frame(encode(asset(symbol, 1, 0.1))) for symbol in ("AAPL", "BAC", "IBM")
         )
         messages: list[Message | ReturnGroup] = []
-        decode_pieces(FrameReader().feed_groups(stream), messages)
+        decode_pieces(GroupReader().feed_groups(stream), messages)
         assert [len(each) for each in messages if isinstance(each, ReturnGroup)] == [3]
         assert stage.system.take_all(messages, stage.tables) == 3
         assert len(stage.letters) == 1

@@ -14,7 +14,7 @@ from beta_factory.messages import (
     Subscribe,
     decode_payload,
 )
-from beta_factory.runtime import framing, group_finder, server
+from beta_factory.runtime import group_finder, group_reader, server
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_entries import (
@@ -90,7 +90,7 @@ def line(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Line]:
     monkeypatch.setattr(group_finder, "SMALLEST_GROUP", request.param)
-    for module in (group_finder, framing):
+    for module in (group_finder, group_reader):
         monkeypatch.setattr(module, "FEWEST_BYTES", 0)
     with virtual_loop() as loop:
         yield Line(loop)
