@@ -12,9 +12,8 @@ between. Which connection they come over is the business of `link`.
 """
 
 import asyncio
-import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -42,17 +41,15 @@ from ..messages import (
 from ..messages.fields import MAX_NAME_LENGTH
 from ..messages.topics import check_pattern
 from .address import Address, default_address
+from .feed_client import FeedClient
 from .framing import frame
 from .link import CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S, Backoff, Link
-from .outgoing import MESSAGES_PER_FRAME, PUBLISHABLE_TYPES, Outgoing, Publishable
 from .routes import Routes
 from .subscription import DEFAULT_BUFFER_CAPACITY, Inbox, Subscription
 from .tls import ClientTls
 from .tokens import default_token
 
 __all__ = ["Backoff", "BetaClient", "ClientTls", "Subscription", "connect"]
-
-logger = logging.getLogger(__name__)
 
 
 def connect(
@@ -136,7 +133,7 @@ def connect(
     )
 
 
-class BetaClient:
+class BetaClient(FeedClient):
     """A connection to a sidecar that outlives its sockets; made by `connect`.
 
     It belongs to one event loop and is used inside ``async with``.
@@ -163,10 +160,9 @@ class BetaClient:
         """Connections so far: the first, and each that replaced a lost one."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock = clock or self._loop_time
-        self._outgoing = Outgoing()
         self._routes = Routes(self._regulate)
         self._last_subscription = 0
-        self._link = Link(
+        link = Link(
             address,
             hello,
             tls=tls,
@@ -180,6 +176,7 @@ class BetaClient:
             on_lost=self._routes.interrupted,
             on_ended=self._ended,
         )
+        super().__init__(link)
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "not connected"
@@ -218,28 +215,12 @@ class BetaClient:
         Cancelling it closes at once: what the sidecar has not read by then is lost.
         """
         await self._link.leave()
-        if self._outgoing.acknowledged < self._outgoing.seq:
-            logger.warning(
-                "client.left_unacknowledged address=%s acknowledged=%d published=%d",
-                self.address,
-                self._outgoing.acknowledged,
-                self._outgoing.seq,
-            )
+        self._log_unacknowledged()
 
     @property
     def connected(self) -> bool:
         """Whether the sidecar has welcomed us and the connection is open."""
         return self._link.is_connected
-
-    @property
-    def n_published(self) -> int:
-        """Observations published so far; tables do not count."""
-        return self._outgoing.n_published
-
-    @property
-    def n_acknowledged(self) -> int:
-        """Observations that the sidecar has taken in."""
-        return self._outgoing.n_acknowledged
 
     def subscribe(
         self,
@@ -344,86 +325,6 @@ class BetaClient:
             return None
         return self._clock() - route.received_s
 
-    async def publish(self, messages: Publishable | Sequence[Publishable]) -> None:
-        """Publish observations, or tables that later ones refer to.
-
-        It returns when they have been written, or kept for the next connection; not
-        when the sidecar has them, see `flush`. It waits while the sidecar reads more
-        slowly, or while too much is unacknowledged. Cancelling it publishes a front
-        part of a sequence, of at least 0 messages, and nothing of the rest.
-
-        Parameters
-        ----------
-        messages
-            One message or several, which share frames. A ``seq`` of 0 is replaced by
-            the next number of this client; others must rise.
-
-        Raises
-        ------
-        FeedDisconnectedError
-            When the connection is gone for good.
-        RejectedError
-            When the sidecar refused what was published before.
-        MalformedMessageError
-            When the sidecar sent what is no message, or (`FrameTooLargeError`) one of
-            ours does not fit a frame.
-        TypeError
-            When a feed does not publish this.
-        ValueError
-            When a ``seq`` does not rise. What stands more than a frame before it has
-            been published.
-        """
-        batch = messages if isinstance(messages, Sequence) else (messages,)
-        for message in batch:
-            if type(message) not in PUBLISHABLE_TYPES:
-                name = type(message).__name__
-                raise TypeError(f"a feed publishes observations, was {name}")
-        for start in range(0, len(batch), MESSAGES_PER_FRAME):
-            self._link.raise_if_ended()
-            while not (self._link.is_writable and self._outgoing.has_room):
-                await self._link.wait()
-                self._link.raise_if_ended()
-            part = batch[start : start + MESSAGES_PER_FRAME]
-            self._link.write(self._outgoing.add(part))
-
-    async def flush(self) -> None:
-        """Return when everything published so far is acknowledged.
-
-        Cancelling it loses nothing.
-
-        Raises
-        ------
-        FeedDisconnectedError
-            When the connection is gone for good before that.
-        RejectedError
-            When the sidecar refused something.
-        MalformedMessageError
-            When the sidecar sent what is no message.
-        """
-        seq = self._outgoing.seq
-        while self._outgoing.acknowledged < seq:
-            self._link.raise_if_ended()
-            await self._link.wait()
-
-    async def wait_ended(self) -> None:
-        """Wait until there will be no other connection. Cancelling it loses nothing.
-
-        For a feed that has nothing to publish just now: whoever publishes or iterates
-        learns of the end there.
-
-        Raises
-        ------
-        FeedDisconnectedError
-            When the sidecar said `Goodbye`, or reconnecting was given up.
-        RejectedError
-            When the sidecar refused something.
-        MalformedMessageError
-            When the sidecar sent what is no message.
-        """
-        while True:
-            self._link.raise_if_ended()
-            await self._link.wait()
-
     @property
     def _entered_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -467,7 +368,7 @@ class BetaClient:
         self.n_connections += 1
         self._regulate()
         requests = [frame(encode(request)) for request in self._routes.requests()]
-        return b"".join([*requests, self._outgoing.resend()])
+        return b"".join([*requests, self._resend()])
 
     def _ended(self) -> None:
         self._routes.end(self._link.error)
@@ -479,8 +380,7 @@ class BetaClient:
         elif type(message) is BetasUpdated:
             self._routes.deliver_columns(message, now_s)
         elif type(message) is Acknowledged:
-            self._outgoing.acknowledge(message.seq)
-            self._link.wake()
+            self._take_acknowledged(message)
         elif type(message) is Heartbeat:
             pass  # the connection has noted that something came
         elif type(message) is SymbolsDeclared:
