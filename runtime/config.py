@@ -25,7 +25,7 @@ LARGEST: Final = 2**31 - 1
 """More messages or bytes than this are a mistake, too."""
 
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
-Backoff = Annotated[float, Meta(ge=0, le=LONGEST_S)]
+Delay = Annotated[float, Meta(ge=0, le=LONGEST_S)]
 Limit = Annotated[int, Meta(ge=1, le=LARGEST)]
 Text = Annotated[str, Meta(min_length=1)]
 VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -132,9 +132,9 @@ class ActorsConfig(
     """Restarts within ``restart_window_s``; one failure more and an actor is
     quarantined."""
     restart_window_s: Seconds = 60.0
-    restart_backoff_s: Backoff = 0.05
+    restart_backoff_s: Delay = 0.05
     """Wait before the first restart; doubles with each one after it."""
-    restart_backoff_max_s: Backoff = 5.0
+    restart_backoff_max_s: Delay = 5.0
     """Where the doubling ends."""
     turn_budget: Limit = 20_000
     """Messages handled before other work of the loop has its turn."""
