@@ -65,6 +65,10 @@ class Hello(
     sequence: Text = ""
     """Which sequence the speaker's `seq` numbers belong to, the same over all of its
     connections, so that what it sends again counts once; empty = none."""
+    taken: Count | None = None
+    """Last number taken of the feed's sequence, 0 = none: a feed says what it was told,
+    the sidecar what it knows. ``None`` = the speaker does not say; such a feed is told
+    only of what came over this connection."""
 
 
 class Subscribe(

@@ -47,6 +47,9 @@ class SourceReported(
     n_held: Count
     """Messages read and not taken in yet, while it is read no further."""
     dropped: Reasons
+    n_repeated: Count = 0
+    """Messages left out since the process began, for a message with their number, or a
+    higher one, of the same sequence had been taken. They are not received."""
 
 
 class SubscriberReported(

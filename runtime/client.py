@@ -17,6 +17,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
+
 from ..messages import (
     Acknowledged,
     BetasUpdated,
@@ -83,8 +85,9 @@ def connect(
         How to know the sidecar, where its address is TCP with TLS.
     sequence
         Names the sequence that our ``seq`` numbers belong to: what a sidecar has taken
-        of it counts once, however often it is sent. By default it is this client's own;
-        a feed that keeps its numbers over restarts keeps its name, too.
+        of it counts once, however often it is sent. By default it is this client's own.
+        A feed that keeps the name, and its own, over restarts goes on after the last
+        number taken, see `BetaClient.last_seq`; one process at a time has them.
     reconnect
         Whether to dial again when the connection is lost.
     connect_timeout_s
@@ -164,7 +167,7 @@ class BetaClient(FeedClient):
         self._last_subscription = 0
         link = Link(
             address,
-            hello,
+            lambda: replace(hello, taken=self._outgoing.acknowledged),
             tls=tls,
             reconnect=reconnect,
             connect_timeout_s=connect_timeout_s,
@@ -172,6 +175,7 @@ class BetaClient(FeedClient):
             backoff=backoff,
             clock=self._clock,
             receive=self._receive,
+            on_welcome=self._welcomed,
             on_connected=self._connected,
             on_lost=self._routes.interrupted,
             on_ended=self._ended,

@@ -39,6 +39,9 @@ class ClientConnection(asyncio.Protocol):
     receive
         Takes each message after the sidecar's `Hello`, and when it was read. A
         `BetaFactoryError` that it raises ends the connection.
+    on_welcome
+        Takes the sidecar's `Hello` before any other message, of the same read or a
+        later one, is received. Errors as for ``receive``.
     on_writable
         Called when the transport takes bytes again.
     clock
@@ -50,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
         hello: Hello,
         *,
         receive: Callable[[Message, float], None],
+        on_welcome: Callable[[Hello], None],
         on_writable: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
@@ -64,6 +68,7 @@ class ClientConnection(asyncio.Protocol):
         """Whether the transport's buffer is below its high-water mark."""
         self._hello = hello
         self._receive = receive
+        self._on_welcome = on_welcome
         self._on_writable = on_writable
         self._clock = clock
         self._reader = FrameReader()
@@ -163,6 +168,7 @@ class ClientConnection(asyncio.Protocol):
                 raise WireVersionError(message.version, WIRE_VERSION)
             if message.role is not Role.SIDECAR:
                 raise MalformedMessageError(f"peer is no sidecar but a {message.role}")
+            self._on_welcome(message)
             self.welcomed.set_result(message)
         elif type(message) is Rejected:
             raise RejectedError(message.reason.value, message.detail)

@@ -1,13 +1,14 @@
 """The half of a client that a feed uses: what it publishes, and what was taken of it.
 
-Rule: what is published is numbered, kept until it is acknowledged, and sent again over
-the next connection.
+Rule: what is published is numbered, and kept until it is acknowledged; what a sidecar
+has not taken is sent again over the next connection. Which number a sequence goes on
+after is for the sidecar to say, which it does in its `Hello`, before we can publish.
 """
 
 import logging
 from collections.abc import Sequence
 
-from ..messages import Acknowledged
+from ..messages import Acknowledged, Hello
 from .link import Link
 from .outgoing import MESSAGES_PER_FRAME, PUBLISHABLE_TYPES, Outgoing, Publishable
 
@@ -26,6 +27,16 @@ class FeedClient:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._outgoing = Outgoing()
+
+    @property
+    def last_seq(self) -> int:
+        """Number of our sequence's last message, 0 = none; the next one is above it.
+
+        Before anything is published it is the number up to which the sidecar has taken
+        the sequence, from feeds before this one; after `flush`, as durably as it
+        promises. So a feed that numbers what it reads knows where to go on.
+        """
+        return self._outgoing.last_seq
 
     @property
     def n_published(self) -> int:
@@ -49,7 +60,8 @@ class FeedClient:
         ----------
         messages
             One message or several, which share frames. A ``seq`` of 0 is replaced by
-            the next number of this client; others must rise.
+            the number after `last_seq`; others must rise. One that the sidecar has
+            taken of this sequence before is not taken again.
 
         Raises
         ------
@@ -82,6 +94,7 @@ class FeedClient:
     async def flush(self) -> None:
         """Return when everything published so far is acknowledged.
 
+        That includes what feeds before this one published under the same sequence.
         Cancelling it loses nothing.
 
         Raises
@@ -93,7 +106,7 @@ class FeedClient:
         MalformedMessageError
             When the sidecar sent what is no message.
         """
-        seq = self._outgoing.seq
+        seq = self._outgoing.last_seq
         while self._outgoing.acknowledged < seq:
             self._link.raise_if_ended()
             await self._link.wait()
@@ -116,6 +129,9 @@ class FeedClient:
         while True:
             self._link.raise_if_ended()
             await self._link.wait()
+
+    def _welcomed(self, hello: Hello) -> None:
+        self._outgoing.begin(hello.taken or 0)
 
     def _resend(self) -> bytes:
         return self._outgoing.resend()

@@ -98,11 +98,15 @@ class Link:
 
     Parameters
     ----------
-    address, hello, tls
-        Where to connect, what to say first, and how to know who answers.
+    address, tls
+        Where to connect, and how to know who answers.
+    hello
+        Returns what to say first.
     reconnect, connect_timeout_s, silence_timeout_s, backoff, clock
         As for `client.connect`.
     receive
+        As for `ClientConnection`.
+    on_welcome
         As for `ClientConnection`.
     on_connected
         Called with each `Hello` of a sidecar; returns the bytes to begin with.
@@ -115,7 +119,7 @@ class Link:
     def __init__(
         self,
         address: Address,
-        hello: Hello,
+        hello: Callable[[], Hello],
         *,
         tls: ClientTls | None,
         reconnect: bool,
@@ -124,6 +128,7 @@ class Link:
         backoff: Backoff,
         clock: Callable[[], float],
         receive: Callable[[Message, float], None],
+        on_welcome: Callable[[Hello], None],
         on_connected: Callable[[Hello], bytes],
         on_lost: Callable[[], None],
         on_ended: Callable[[], None],
@@ -140,6 +145,7 @@ class Link:
         self._backoff = backoff
         self._clock = clock
         self._receive = receive
+        self._on_welcome = on_welcome
         self._on_connected = on_connected
         self._on_lost = on_lost
         self._on_ended = on_ended
@@ -307,8 +313,9 @@ class Link:
         return await dial(
             self.address,
             lambda: ClientConnection(
-                self._hello,
+                self._hello(),
                 receive=self._receive,
+                on_welcome=self._on_welcome,
                 on_writable=self.wake,
                 clock=self._clock,
             ),

@@ -82,6 +82,12 @@ def exposition(report: StatusReported) -> str:
         [s for labels, each in sources for s in _by_reason(labels, each.dropped)],
     )
     lines += _metric(
+        "source_repeated_total",
+        "counter",
+        "Messages left out, for their numbers had been taken, by source",
+        [(labels, each.n_repeated) for labels, each in sources],
+    )
+    lines += _metric(
         "topic_conflated_total",
         "counter",
         "Updates folded for slow subscribers, of the topics that lost most",

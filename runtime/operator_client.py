@@ -78,7 +78,11 @@ async def ask(
             connection = await dial(
                 place,
                 lambda: ClientConnection(
-                    hello, receive=receive, on_writable=lambda: None, clock=loop.time
+                    hello,
+                    receive=receive,
+                    on_welcome=lambda _: None,
+                    on_writable=lambda: None,
+                    clock=loop.time,
                 ),
                 tls,
             )

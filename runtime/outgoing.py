@@ -6,9 +6,13 @@ kept is bounded in number and in bytes, and a feed waits when it is full.
 Theory of operation
 -------------------
 A frame is kept with the tables that it declares. When it is acknowledged its tables
-become *settled*. After a reconnect the settled tables are declared anew and every kept
-frame follows in its old order: a table number that was declared twice then means at
-each frame what it meant when that frame was published.
+become *settled*. After a reconnect the settled tables are declared anew, then those of
+the frames that the sidecar has taken, and every other frame follows in its old order: a
+table number that was declared twice then means at each frame what it meant when that
+frame was published.
+
+A feed that is started anew has published nothing, and its sidecar may have taken much
+of its sequence: numbers then begin after that.
 """
 
 from collections import deque
@@ -69,15 +73,23 @@ class Outgoing:
     ) -> None:
         self.seq = 0
         """`seq` of the newest message published."""
+        self.taken_before = 0
+        """`seq` up to which the sidecar had taken the sequence before all of these."""
         self.acknowledged = 0
         """`seq` up to which the sidecar has taken everything in."""
         self.n_published = 0
         self.n_acknowledged = 0
+        self._taken = 0
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._frames: deque[KeptFrame] = deque()
         self._n_bytes = 0
         self._settled: dict[int, SymbolsDeclared] = {}
+
+    @property
+    def last_seq(self) -> int:
+        """`seq` after which the sequence goes on."""
+        return max(self.seq, self.taken_before)
 
     @property
     def n_kept(self) -> int:
@@ -107,7 +119,7 @@ class Outgoing:
             if isinstance(message, SymbolsDeclared):
                 numbered.append(message)
             elif not message.seq:
-                seq += 1
+                seq = max(seq, self.taken_before) + 1
                 numbered.append(replace(message, seq=seq))
             elif message.seq > seq:
                 seq = message.seq
@@ -131,17 +143,51 @@ class Outgoing:
         MalformedMessageError
             When it acknowledges what was never published.
         """
-        if seq > self.seq:
-            detail = f"seq {seq} was acknowledged, the newest published is {self.seq}"
+        if seq > self.last_seq:
+            detail = (
+                f"seq {seq} was acknowledged, the newest published is {self.last_seq}"
+            )
             raise MalformedMessageError(detail)
         # after a reconnect the numbers of what is sent again come again
         self.acknowledged = max(self.acknowledged, seq)
         self._forget()
 
+    def begin(self, taken: int) -> None:
+        """Note what the sidecar of a new connection has taken of the sequence.
+
+        Parameters
+        ----------
+        taken
+            Its last number; 0 = none, or the sidecar does not say.
+
+        Raises
+        ------
+        MalformedMessageError
+            When it was never published.
+        """
+        if not self.seq:
+            self.taken_before, self.acknowledged = taken, 0
+        elif taken > self.last_seq:
+            detail = (
+                f"seq {taken} was taken, the newest published is {self.last_seq}: "
+                "another feed has this name and sequence"
+            )
+            raise MalformedMessageError(detail)
+        self._taken = taken
+
     def resend(self) -> bytes:
-        """Return all frames that a new connection must begin with."""
-        tables = [frame(encode(table)) for table in self._settled.values()]
-        return b"".join([*tables, *[kept.data for kept in self._frames]])
+        """Return all frames that a new connection must begin with.
+
+        What its sidecar has taken is not sent again, but kept: it may not be durable.
+        """
+        tables = [*self._settled.values()]
+        again: list[bytes] = []
+        for kept in self._frames:
+            if kept.seq <= self._taken:
+                tables += kept.tables
+            else:
+                again.append(kept.data)
+        return b"".join([*[frame(encode(table)) for table in tables], *again])
 
     def _forget(self) -> None:
         frames = self._frames

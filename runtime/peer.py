@@ -50,7 +50,7 @@ from .encoded import EncodedUpdates
 from .group_reader import GroupReader
 from .groups import NUMBERED_TYPES, Piece, Taken, decode_pieces, n_within, ungrouped
 from .requests import EndedError, Requests
-from .sequences import last_seq, untaken
+from .sequences import first_seq, last_seq, untaken
 from .subscriber import Subscriber
 from .tls import common_name
 
@@ -115,6 +115,7 @@ class Connection(asyncio.Protocol):
         self._acknowledged = 0
         self._number = 0
         self._repeats_to = 0
+        self._n_repeated = 0
         self._waits_for_store = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -398,9 +399,23 @@ class Connection(asyncio.Protocol):
         newest = last_seq(singles)
         self._last_seq = max(self._last_seq, min(newest, self._repeats_to))
         kept = untaken(singles, self._repeats_to)
+        if len(kept) < len(singles):
+            self._note_repeats(first_seq(singles), len(singles) - len(kept))
         if newest > self._repeats_to:
             self._repeats_to = 0  # a feed's numbers rise
         return [*kept]
+
+    def _note_repeats(self, first: int, n_messages: int) -> None:
+        # Logged once: they may be as many as were ever sent.
+        if not self._n_repeated:
+            logger.warning(
+                "feed.repeats peer=%s sequence=%s taken=%d first=%d",
+                *self.sequence,
+                self._repeats_to,
+                first,
+            )
+        self._n_repeated += n_messages
+        self._server.repeated(self, n_messages)
 
     def _took(self, messages: Sequence[Taken]) -> None:
         last = messages[-1]
@@ -497,7 +512,9 @@ class Connection(asyncio.Protocol):
             grant.name,
         )
         subscriber.name = message.name
-        subscriber.send(Hello(role=Role.SIDECAR, name=self._server.instance))
+        taken = self._repeats_to if self.sequence[1] else None
+        name = self._server.instance
+        subscriber.send(Hello(role=Role.SIDECAR, name=name, taken=taken))
 
     def _begin_sequence(self, hello: Hello) -> None:
         server = self._server
@@ -511,6 +528,10 @@ class Connection(asyncio.Protocol):
                 old.abort()
             server.feeds[key] = self
             self._repeats_to = server.sequences.last(key)
+            if hello.taken is not None:
+                # Acknowledged like all else, once it is durable. A feed that does not
+                # know of it would take it for an answer to what it never published.
+                self._last_seq = self._repeats_to
 
     def _end_turn(self) -> None:
         self._system.end_turn()

@@ -187,7 +187,8 @@ def status_lines(report: StatusReported) -> list[str]:
     ]
     lines += [
         f"source    {each.source or '(none)'}: {each.n_received:,} received, "
-        f"{each.n_held:,} held, dropped {_reasons(each.dropped)}"
+        f"{each.n_held:,} held, {each.n_repeated:,} repeated, "
+        f"dropped {_reasons(each.dropped)}"
         for each in report.sources
     ]
     lines += [

@@ -1,10 +1,11 @@
 """How far each feed's sequence has been taken: what comes again counts once.
 
 Rule: a feed numbers what it publishes, and sends again what was not acknowledged. Taken
-is taken: a number up to the last one of its sequence is dropped here, whatever
-connection, or run of the sidecar, it comes over. A feed without a sequence
-(`Hello.sequence`) is not protected; its repeats meet the window's own rule for
-duplicates.
+is taken: whatever connection, or run of the sidecar, a feed comes over, it is told the
+last number taken of its sequence, and a number up to that one is dropped and counted.
+The numbers of one connection rise: one that falls back below what came over the same
+connection meets the window's own rule for duplicates, as do all repeats of a feed
+without a sequence (`Hello.sequence`).
 """
 
 from collections import OrderedDict
@@ -62,6 +63,11 @@ def untaken(messages: Sequence[Message], last: int) -> list[Message]:
         for message in messages
         if not isinstance(message, OBSERVATION_TYPES) or not 0 < message.seq <= last
     ]
+
+
+def first_seq(messages: Sequence[Message]) -> int:
+    """Return the number of the first observation that has one; 0 = none has."""
+    return last_seq(messages[::-1])
 
 
 def last_seq(messages: Sequence[Message]) -> int:

@@ -105,6 +105,8 @@ class Server:
         """Connections closed because of what they sent, or because they were slow."""
         self.n_frames = 0
         """Frames received so far."""
+        self.n_repeated: Counter[int] = Counter()
+        """Messages left out so far, for their numbers had been taken; by source."""
 
     @property
     def n_conflated(self) -> int:
@@ -152,6 +154,11 @@ class Server:
     def greeted(self, connection: Connection) -> None:
         """Count a connection among those that may stay."""
         self._ungreeted.pop(connection, None)
+
+    def repeated(self, connection: Connection, n_messages: int) -> None:
+        """Count messages of a feed that were left out: they had been taken."""
+        number = self.system.factory.tally.sources.number(connection.name)
+        self.n_repeated[number] += n_messages
 
     def subscribed(self, connection: Connection, *, is_subscribed: bool) -> None:
         """Hand turns to a connection that has a subscription, and to no other."""

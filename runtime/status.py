@@ -87,13 +87,15 @@ def _sources(server: "Server") -> Iterable[SourceReported]:
             n_held[number] += connection.n_held
     for name, number in sorted((name, i) for i, name in enumerate(counts.names)):
         received, dropped = counts.received[number], counts.dropped[number]
-        if received or dropped or n_connections[number]:
+        n_repeated = server.n_repeated[number]
+        if received or dropped or n_repeated or n_connections[number]:
             yield SourceReported(
                 source=name,
                 n_connections=n_connections[number],
                 n_received=received,
                 n_held=n_held[number],
                 dropped={str(reason): n for reason, n in sorted(dropped.items())},
+                n_repeated=n_repeated,
             )
 
 

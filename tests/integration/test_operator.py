@@ -166,7 +166,10 @@ async def test_status_tells_what_was_dropped_and_whose_it_was(
         await feed.receive()
         code, out, _ = await command(socket_path, "status")
         assert code == 0
-        assert "source    prices: 3 received, 0 held, dropped duplicate 1" in out
+        assert (
+            "source    prices: 3 received, 0 held, 0 repeated, dropped duplicate 1"
+            in out
+        )
         assert "topic     return.BAC: duplicate 1" in out
         code, out, _ = await command(socket_path, "status", "--json")
         (report,) = [json.loads(line) for line in out]

@@ -8,14 +8,25 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 from commands import command
+from msgspec.structs import replace
 from processes import SidecarProcess
 from stores import RUN, SYMBOLS, LiveRun, bar, uninterrupted
 
 from beta_factory import Role, connect
-from beta_factory.messages import Acknowledged, StoreError, beta_topic
+from beta_factory.messages import (
+    Acknowledged,
+    Observation,
+    ReportStatus,
+    StatusReported,
+    StoreError,
+    beta_topic,
+)
+from beta_factory.runtime.client import Backoff, BetaClient
+from beta_factory.runtime.operator_client import ask
 from beta_factory.runtime.replay import Digest
 from beta_factory.runtime.snapshotter import Snapshotter
 from testkit import Peer
@@ -23,6 +34,7 @@ from testkit import Peer
 pytestmark = pytest.mark.integration
 
 PATIENCE_S = 60.0
+PER_BAR = len(SYMBOLS) + 1
 SCRIPT = Path(__file__).parents[2] / "scripts" / "crash_test.py"
 
 CONFIG = """\
@@ -130,6 +142,62 @@ async def test_new_connection_of_a_sequence_ends_the_old_one(sidecar: Sidecar) -
         assert isinstance((await old.rest() or [Acknowledged(seq=0)])[-1], Acknowledged)
         await sidecar.acknowledged(new, await send(new, 3, 8))
         await sidecar.check(8)
+
+
+def feeding(sidecar: Sidecar) -> BetaClient:
+    """One more process of a feed that always calls itself the same."""
+    backoff = Backoff(initial_s=0.02, max_s=0.2, max_attempts=10_000)
+    return connect(
+        sidecar.address,
+        role=Role.FEED,
+        name="prices",
+        sequence="prices",
+        connect_timeout_s=PATIENCE_S,
+        backoff=backoff,
+    )
+
+
+async def publish(client: BetaClient, first: int, last: int) -> None:
+    for number in range(first, last):
+        observations = cast("list[Observation]", bar(number))
+        await client.publish([replace(each, seq=0) for each in observations])
+
+
+async def n_repeated(sidecar: Sidecar) -> int:
+    report = await ask(ReportStatus(request=1), sidecar.address, timeout_s=PATIENCE_S)
+    assert isinstance(report, StatusReported)
+    return sum(source.n_repeated for source in report.sources)
+
+
+@pytest.mark.asyncio
+async def test_feed_that_is_started_anew_goes_on_in_its_sequence(
+    sidecar: Sidecar,
+) -> None:
+    async with sidecar.running(sidecar.config()) as process:
+        async with feeding(sidecar) as client:
+            await publish(client, 0, 5)
+            await client.flush()
+        second = feeding(sidecar)
+        await second.__aenter__()
+        assert second.last_seq == 5 * PER_BAR
+        await publish(second, 5, 10)
+        process.kill()
+        await process.wait()
+    async with sidecar.running(sidecar.config()):
+        await publish(second, 10, 15)
+        await second.flush()
+        await second.__aexit__(None, None, None)
+        await sidecar.check(15)
+        assert await n_repeated(sidecar) == 0
+        async with feeding(sidecar) as client:
+            await client.flush()
+            assert client.last_seq == 15 * PER_BAR
+            for number in (14, 15):  # one that was sent before, and one more
+                await client.publish(cast("list[Observation]", bar(number)))
+            await client.flush()
+        await sidecar.check(16)
+        assert await n_repeated(sidecar) == PER_BAR
+        assert "dropped   none" in await sidecar.stop()
 
 
 @pytest.mark.asyncio

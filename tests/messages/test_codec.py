@@ -366,6 +366,7 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
                     n_received=2,
                     n_held=3,
                     dropped={"late": 1},
+                    n_repeated=4,
                 ),
             ),
             n_topics=13,
@@ -395,7 +396,7 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
         ),
         (
             "dc0018 a154 06 a169 cd012c 01 02 03 04 05 06 07 08 09 0a 0b 0c"
-            "81a46c61746501 81a4736c6f7702 91 95 a173 01 02 03 81a46c61746501 0d"
+            "81a46c61746501 81a4736c6f7702 91 96 a173 01 02 03 81a46c61746501 04 0d"
             "91 95 a872657475726e2e41 01 02 03 81a46c61746501 0e 91 94 a173 c3 01 02"
             "96 a86465677261646564 a172 cd012c 01 02 03"
         ),
@@ -406,12 +407,19 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
         "93 a17a a542524b2e42 01",
     ),
     "Hello": (
-        Hello(version=1, role=Role.FEED, name="qmtl", token="secret", sequence="7f"),
-        "96 a168 01 a466656564 a4716d746c a6736563726574 a23766",
+        Hello(
+            version=1,
+            role=Role.FEED,
+            name="qmtl",
+            token="secret",
+            sequence="7f",
+            taken=5,
+        ),
+        "97 a168 01 a466656564 a4716d746c a6736563726574 a23766 05",
     ),
     "Hello with defaults": (
         Hello(),
-        "96 a168 01 aa73756273637269626572 a9616e6f6e796d6f7573 a0 a0",
+        "97 a168 01 aa73756273637269626572 a9616e6f6e796d6f7573 a0 a0 c0",
     ),
     "Subscribe": (
         Subscribe(
@@ -512,6 +520,7 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
         "name": "anonymous",
         "token": "",
         "sequence": "",
+        "taken": None,
     },
     Subscribe: {
         "snapshot": True,
@@ -700,6 +709,7 @@ source_lists = st.lists(
         n_received=counts,
         n_held=counts,
         dropped=reason_counts,
+        n_repeated=counts,
     ),
     max_size=3,
 ).map(tuple)
@@ -736,6 +746,7 @@ subscriber_lists = st.lists(
 patterns = st.text(letters, min_size=1, max_size=MAX_PATTERN_LENGTH)
 numbers = st.floats()
 optional_numbers = st.none() | numbers
+optional_counts = st.none() | counts
 columns = st.binary(max_size=64)
 listed_symbols = st.lists(names, max_size=3).map(tuple)
 symbols = counts | listed_symbols
@@ -825,6 +836,7 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "name": names,
         "token": texts,
         "sequence": texts,
+        "taken": optional_counts,
     },
     Subscribe: {
         "subscription": counts,
@@ -932,6 +944,7 @@ WRONG_VALUES: Final[dict[st.SearchStrategy[Any], list[object]]] = {
     patterns: ["", "A" * 513, b"beta.>", 1, None],
     numbers: ["0.5", b"", True, None, [0.5]],
     optional_numbers: ["0.5", b"", True, [0.5]],
+    optional_counts: [-1, 2**63, 1.0, NAN, True, "1"],
     columns: ["abcdefgh", 0.5, None, [0.5]],
     listed_symbols: ["AAPL", 1, None, [""], ["AAPL", LONG_NAME], [b"AAPL"], [["A"]]],
     symbols: ["AAPL", -1, 2**63, 1.0, NAN, True, None, [""], [LONG_NAME], [["A"]]],

@@ -26,6 +26,7 @@ import pytest_asyncio
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from beta_factory.actors.columns import BetaColumns
 from beta_factory.messages import (
@@ -345,7 +346,7 @@ async def test_client_says_who_it_is_and_knows_who_answered(
     async with connected(sidecar, **options) as client:
         peer = await sidecar.peer()
         assert peer.hello == Hello(
-            role=Role.FEED, name="desk", token="secret", sequence="of today"
+            role=Role.FEED, name="desk", token="secret", sequence="of today", taken=0
         )
         assert client.connected
         assert client.instance == "first run"
@@ -1365,6 +1366,123 @@ async def test_unacknowledged_messages_are_sent_again_in_order(
     assert len(seen) > n_messages
 
 
+def knows(sidecar: FakeSidecar, taken: int | None, *more: Message) -> None:
+    """Let it say this of the sequence of whoever comes next, and more in that write."""
+    hello = Hello(role=Role.SIDECAR, name=sidecar.instance, taken=taken)
+    data = b"".join([frame(encode(message)) for message in (hello, *more)])
+    sidecar.greeting = lambda _: data
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_feed_that_is_started_anew_goes_on_after_what_was_taken(
+    sidecar: FakeSidecar,
+) -> None:
+    knows(sidecar, 100)
+    async with connected(sidecar, role=Role.FEED, sequence="prices") as client:
+        peer = await sidecar.peer()
+        assert client.last_seq == 100
+        await client.publish([observed(), observed(seq=103), observed()])
+        seqs = [(await peer.receive(ReturnObserved)).seq for _ in range(3)]
+        assert seqs == [101, 103, 104]
+        assert client.last_seq == 104
+        peer.send(Acknowledged(seq=104))
+        await soon(client.flush())
+        assert client.n_published == client.n_acknowledged == 3
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_flush_waits_until_what_was_taken_before_is_acknowledged(
+    sidecar: FakeSidecar,
+) -> None:
+    knows(sidecar, 100)
+    async with connected(sidecar, role=Role.FEED) as client:
+        peer = await sidecar.peer()
+        async with running(client.flush()) as task:
+            peer.send(Acknowledged(seq=99))
+            await until(lambda: client._outgoing.acknowledged == 99)
+            assert not task.done()
+            peer.send(Acknowledged(seq=100))
+            await soon(task)
+        assert client.n_acknowledged == 0
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_feed_that_keeps_its_own_numbers_may_repeat_them(
+    sidecar: FakeSidecar,
+) -> None:
+    knows(sidecar, 2, Acknowledged(seq=2))
+    async with connected(sidecar, role=Role.FEED) as client:
+        peer = await sidecar.peer()
+        await soon(client.flush())
+        await client.publish([observed(seq=seq) for seq in (1, 2, 3)])
+        seqs = [(await peer.receive(ReturnObserved)).seq for _ in range(3)]
+        assert seqs == [1, 2, 3]
+        peer.send(Acknowledged(seq=3))
+        await soon(client.flush())
+        assert client.n_acknowledged == 3
+
+
+@pytest.mark.parametrize(("taken", "again"), [(3, [4]), (4, []), (None, [3, 4])])
+@pytest.mark.asyncio
+@every_loop
+async def test_only_what_was_not_taken_is_sent_again(
+    sidecar: FakeSidecar, taken: int | None, again: list[int]
+) -> None:
+    async with connected(sidecar, role=Role.FEED) as client:
+        peer = await sidecar.peer()
+        for _ in range(4):
+            await client.publish(observed())
+        await peer.receive(ReturnObserved)
+        peer.send(Acknowledged(seq=2))
+        await until(lambda: client.n_acknowledged == 2)
+        knows(sidecar, taken)
+        peer.drop()
+        peer = await sidecar.peer()
+        assert peer.hello.taken == 2
+        await client.publish(observed())
+        seqs = [(await peer.receive(ReturnObserved)).seq for _ in [*again, 5]]
+        assert seqs == [*again, 5]
+        peer.send(Acknowledged(seq=5))
+        await soon(client.flush())
+        assert client.n_acknowledged == 5
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_numbers_begin_anew_where_nothing_was_published_nor_taken(
+    sidecar: FakeSidecar,
+) -> None:
+    knows(sidecar, 100)
+    async with connected(sidecar, role=Role.FEED) as client:
+        peer = await sidecar.peer()
+        peer.send(Acknowledged(seq=100))
+        await soon(client.flush())
+        knows(sidecar, 0)
+        peer.drop()
+        peer = await sidecar.peer()
+        await until_equal(0, lambda: client.last_seq)
+        await client.publish(observed())
+        assert (await peer.receive(ReturnObserved)).seq == 1
+        assert client.n_acknowledged == 0
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_another_feed_under_the_same_sequence_is_noticed(
+    sidecar: FakeSidecar,
+) -> None:
+    async with connected(sidecar, role=Role.FEED) as client:
+        peer = await sidecar.peer()
+        await client.publish(observed())
+        knows(sidecar, 7)
+        peer.drop()
+        with pytest.raises(MalformedMessageError, match=r"7 was taken.*another feed"):
+            await soon(client.flush())
+
+
 @pytest.mark.asyncio
 @every_loop
 async def test_what_is_published_while_disconnected_is_kept(
@@ -1647,6 +1765,28 @@ def test_tables_mean_what_they_meant_when_frames_are_sent_again() -> None:
     assert (outgoing.n_kept, outgoing.n_acknowledged) == (0, 4)
     with pytest.raises(MalformedMessageError, match="seq 5 was acknowledged"):
         outgoing.acknowledge(5)
+
+
+def test_tables_of_what_was_taken_are_declared_again() -> None:
+    outgoing = Outgoing()
+    first = SymbolsDeclared(table=1, symbols=("AAPL",))
+    second = SymbolsDeclared(table=1, symbols=("MSFT",))
+    bar = ReturnsObserved(ts_event=60, symbols=1, period_returns=bytes(8))
+    batches: list[list[Publishable]] = [[first, bar], [second, bar], [bar]]
+    for batch in batches:
+        outgoing.add(batch)
+    one, two, three = (replace(bar, seq=seq) for seq in (1, 2, 3))
+    for n_acknowledged in (0, 1):
+        outgoing.acknowledge(n_acknowledged)
+        outgoing.begin(2)
+        assert parsed(outgoing.resend()) == [first, second, three]
+    # A sidecar that was killed may know less: it is sent what it lost.
+    outgoing = Outgoing()
+    for batch in batches:
+        outgoing.add(batch)
+    for taken in (2, 0):
+        outgoing.begin(taken)
+    assert parsed(outgoing.resend()) == [first, one, second, two, three]
 
 
 def test_tables_alone_never_fill_what_is_kept() -> None:

@@ -10,6 +10,7 @@ from beta_factory.messages import (
     Acknowledged,
     BetaUpdated,
     Hello,
+    ReportStatus,
     Role,
     Subscribe,
     decode_payload,
@@ -26,6 +27,7 @@ from beta_factory.runtime.journal_entries import (
 )
 from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.server import Server
+from beta_factory.runtime.status import report
 from beta_factory.runtime.store_writer import Entry
 from beta_factory.runtime.system import System
 from testkit import FakeTransport, VirtualLoop, framed, virtual_loop
@@ -64,14 +66,18 @@ class Line:
     def put(self, entry: Entry) -> None:
         self.entries.append(entry)
 
-    def connect(
-        self, role: Role = Role.FEED, sequence: str = "of today"
-    ) -> tuple[Connection, FakeTransport]:
+    def greet(self, hello: Hello) -> tuple[Connection, FakeTransport]:
         connection = Connection(self.server, self.loop)
         transport = FakeTransport(connection.pause_writing, connection.resume_writing)
         connection.connection_made(transport)  # type: ignore[arg-type]
-        connection.data_received(
-            framed(Hello(role=role, name="peer", sequence=sequence))
+        connection.data_received(framed(hello))
+        return connection, transport
+
+    def connect(
+        self, role: Role = Role.FEED, sequence: str = "of today"
+    ) -> tuple[Connection, FakeTransport]:
+        connection, transport = self.greet(
+            Hello(role=role, name="peer", sequence=sequence)
         )
         transport.messages()
         return connection, transport
@@ -145,6 +151,58 @@ def test_what_was_taken_is_not_taken_again_and_acknowledged_again(line: Line) ->
     assert acknowledged(transport) == [3 * PER_BAR]
     assert not line.server.system.factory.tally.dropped
     assert sum(isinstance(part, Taken) for part in line.parts()) == 2
+
+
+def test_feed_is_told_what_was_taken_of_its_sequence(line: Line) -> None:
+    hello = Hello(role=Role.FEED, name="peer", sequence="of today", taken=0)
+    first, transport = line.greet(hello)
+    assert [m.taken for m in transport.messages() if isinstance(m, Hello)] == [0]
+    first.data_received(framed(*bar(0), *bar(1)))
+    _, transport = line.greet(hello)
+    # It is known before it is durable, and acknowledged when it is.
+    greeting = Hello(role=Role.SIDECAR, name="test", taken=2 * PER_BAR)
+    assert transport.messages() == [greeting]
+    line.journal.became_durable(line.journal.position)
+    assert transport.messages() == [Acknowledged(seq=2 * PER_BAR)]
+
+
+def test_feed_that_counts_nothing_is_acknowledged_only_what_it_sent(line: Line) -> None:
+    line.connect()[0].data_received(framed(*bar(0), *bar(1)))
+    again, transport = line.connect()
+    line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport) == []
+    again.data_received(framed(*bar(0)))
+    line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport) == [PER_BAR]
+
+
+@pytest.mark.parametrize(
+    ("role", "sequence"), [(Role.FEED, ""), (Role.SUBSCRIBER, "of today")]
+)
+def test_peer_without_a_sequence_is_told_nothing_of_one(
+    line: Line, role: Role, sequence: str
+) -> None:
+    line.connect()[0].data_received(framed(*bar(0)))
+    _, transport = line.greet(Hello(role=role, name="peer", sequence=sequence, taken=0))
+    line.journal.became_durable(line.journal.position)
+    assert transport.messages() == [Hello(role=Role.SIDECAR, name="test")]
+
+
+def test_what_comes_again_is_counted_for_its_source_and_logged_once(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    line.connect()[0].data_received(framed(*bar(0), *bar(1)))
+    again, _ = line.connect()
+    again.data_received(framed(*bar(0)[1:]))
+    again.data_received(framed(*bar(1), *bar(2)))
+    again.data_received(framed(*bar(3)))
+    (source,) = report(line.server, ReportStatus(request=1)).sources
+    assert (source.source, source.n_repeated) == ("peer", 2 * PER_BAR - 1)
+    assert (source.n_received, source.dropped) == (4 * PER_BAR, {})
+    logged = [r.getMessage() for r in caplog.records if "repeats" in r.getMessage()]
+    assert logged == [
+        f"feed.repeats peer=peer sequence=of today taken={2 * PER_BAR} first=2"
+    ]
 
 
 def test_a_read_of_many_bars_is_taken_in_turns_of_bounded_work(

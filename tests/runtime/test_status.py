@@ -154,9 +154,13 @@ def test_the_lines_and_the_metrics_say_the_same() -> None:
         desk.feed('say "hi"', bench(1, 0.1), *2 * [asset("BAC", 1, 0.1)])
         report = desk.report(limit=1)
         lines = "\n".join(status_lines(report))
-        assert 'source    say "hi": 3 received, 0 held, dropped duplicate 1' in lines
+        assert (
+            'source    say "hi": 3 received, 0 held, 0 repeated, dropped duplicate 1'
+            in lines
+        )
         assert "topic     return.BAC: duplicate 1" in lines
         text = exposition(report)
+        assert 'betafactory_source_repeated_total{source="say \\"hi\\""} 0\n' in text
         assert 'betafactory_source_received_total{source="say \\"hi\\""} 3\n' in text
         sample = r'^[a-z_]+(\{([a-z]+="([^"\\]|\\.)*",?)+\})? \d+$'
         names: set[str] = set()
