@@ -192,7 +192,7 @@ class BetaClient(FeedClient):
         Raises
         ------
         FeedDisconnectedError
-            When nobody answered within ``connect_timeout_s``.
+            When nobody answered within ``connect_timeout_s``, or had room for us.
         RejectedError
             When the sidecar refused us.
         WireVersionError

@@ -18,6 +18,8 @@ from ..messages import (
     Goodbye,
     Hello,
     Message,
+    RejectedError,
+    RejectReason,
     encode,
 )
 from .address import Address
@@ -173,7 +175,8 @@ class Link:
         Raises
         ------
         FeedDisconnectedError
-            When no sidecar answered within ``connect_timeout_s``.
+            When no sidecar answered within ``connect_timeout_s``, or none that had
+            room for us.
         RejectedError, WireVersionError, MalformedMessageError
             As `dial` raises them; they are not tried again.
         """
@@ -310,17 +313,23 @@ class Link:
         raise self._disconnected(self._n_failures, cause) from cause
 
     async def _dial(self) -> ClientConnection:
-        return await dial(
-            self.address,
-            lambda: ClientConnection(
-                self._hello(),
-                receive=self._receive,
-                on_welcome=self._on_welcome,
-                on_writable=self.wake,
-                clock=self._clock,
-            ),
-            self._tls,
-        )
+        try:
+            return await dial(
+                self.address,
+                lambda: ClientConnection(
+                    self._hello(),
+                    receive=self._receive,
+                    on_welcome=self._on_welcome,
+                    on_writable=self.wake,
+                    clock=self._clock,
+                ),
+                self._tls,
+            )
+        except RejectedError as error:
+            if error.reason != RejectReason.TOO_MANY:
+                raise
+            # There is room when others go: of a lost network, our own old connection.
+            raise ConnectionRefusedError(str(error)) from error
 
     def _adopt(self, connection: ClientConnection) -> None:
         self._connection = connection

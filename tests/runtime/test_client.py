@@ -1214,6 +1214,50 @@ async def test_refused_hello_after_a_reconnect_is_raised(sidecar: FakeSidecar) -
     assert sidecar.n_connections == 2
 
 
+FULL: Final = frame(encode(Rejected(reason=RejectReason.TOO_MANY, detail="2 are here")))
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_sidecar_that_is_full_is_tried_again(sidecar: FakeSidecar) -> None:
+    sidecar.greeting = lambda hello: FULL
+    client = connected(sidecar)
+    async with running(client.__aenter__()) as task:
+        await sidecar.peer()
+        sidecar.greeting = sidecar.welcome
+        await soon(task)
+        peer = await sidecar.peer()
+        subscription = client.subscribe("beta.>")
+        await peer.accept(updated("AAPL", 1))
+        assert await symbols_and_seqs(subscription, 1) == [("AAPL", 1)]
+        sidecar.greeting = lambda hello: FULL  # with our own old connection, say
+        peer.drop()
+        await sidecar.peer()
+        sidecar.greeting = sidecar.welcome
+        peer = await sidecar.peer()
+        await peer.accept(updated("AAPL", 2))
+        assert await symbols_and_seqs(subscription, 1) == [("AAPL", 2)]
+        await client.__aexit__(None, None, None)
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_sidecar_that_stays_full_is_given_up_with_its_answer(
+    sidecar: FakeSidecar,
+) -> None:
+    answer = r"rejected \(too_many\): 2 are here"
+    backoff = Backoff(initial_s=0.001, max_s=0.001, max_attempts=3)
+    async with connected(sidecar, backoff=backoff) as client:
+        peer = await sidecar.peer()
+        sidecar.greeting = lambda hello: FULL
+        peer.drop()
+        with pytest.raises(FeedDisconnectedError, match=f"3 attempts: {answer}"):
+            await soon(client.wait_ended())
+    with pytest.raises(FeedDisconnectedError, match=answer):
+        async with connected(sidecar, connect_timeout_s=0.05):
+            pass
+
+
 @pytest.mark.asyncio
 @every_loop
 async def test_sidecar_that_shuts_down_while_we_come_is_tried_again(
