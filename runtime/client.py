@@ -95,7 +95,7 @@ def connect(
         later, how long each attempt may take.
     silence_timeout_s
         A connection on which nothing came for so long counts as lost. It must be well
-        above the sidecar's heartbeat interval.
+        above the sidecar's ``heartbeat_interval_s``, which is at most 5.
     backoff
         Delays between attempts, and how many there are.
     clock

@@ -21,6 +21,10 @@ from .supervisor import RestartPolicy
 LONGEST_S: Final = 86_400.0
 """A day; a longer wait is a mistake in the unit."""
 
+LONGEST_HEARTBEAT_S: Final = 5.0
+"""Half of `link.SILENCE_TIMEOUT_S`: a client must not take a sidecar that rests between
+two heartbeats for one that is lost."""
+
 LARGEST: Final = 2**31 - 1
 """More messages or bytes than this are a mistake, too."""
 
@@ -83,7 +87,9 @@ class ServerConfig(
     """How long a subscriber that was cut for being slow has to read why."""
     drain_timeout_s: Seconds = 5.0
     """How long a shutdown waits for subscribers to read what is theirs."""
-    heartbeat_interval_s: Seconds = 1.0
+    heartbeat_interval_s: Annotated[float, Meta(gt=0, le=LONGEST_HEARTBEAT_S)] = 1.0
+    """How often every peer is sent a sign of life: a client takes ten seconds without
+    any for a lost connection."""
     report_interval_s: Seconds = 1.0
     """How often counted drops are logged."""
 

@@ -22,6 +22,7 @@ from beta_factory.messages.fields import MAX_NAME_LENGTH
 from beta_factory.runtime.address import MAX_PATH_BYTES, default_address
 from beta_factory.runtime.config import (
     LARGEST,
+    LONGEST_HEARTBEAT_S,
     LONGEST_S,
     ActorsConfig,
     LogConfig,
@@ -35,6 +36,7 @@ from beta_factory.runtime.config_reader import (
     load_config,
     parse_config,
 )
+from beta_factory.runtime.link import SILENCE_TIMEOUT_S
 from beta_factory.runtime.mailbox import OverflowPolicy
 from beta_factory.runtime.reading import Reader
 from strategies import characters
@@ -62,6 +64,10 @@ def problems_of(
 
 def variables(**values: str) -> dict[str, str]:
     return {f"{PREFIX}{key}": value for key, value in values.items()}
+
+
+def test_a_client_hears_two_heartbeats_before_it_takes_silence_for_a_loss() -> None:
+    assert LONGEST_HEARTBEAT_S == SILENCE_TIMEOUT_S / 2
 
 
 # What a right one says
@@ -295,6 +301,15 @@ BAD: Final[dict[str, Bad]] = {
             ("server.report_interval_s", "must be at most 86400, was 1000000000.0"),
             ("server.address", f"must be {FORMS}, was 'localhost:80'"),
         ],
+    ),
+    "a heart that clients cannot hear": Bad(
+        f"""
+        symbols = ["A"]
+        {FACTOR}
+        [server]
+        heartbeat_interval_s = 60
+        """,
+        [("server.heartbeat_interval_s", "must be at most 5, was 60")],
     ),
     "actors": Bad(
         f"""
@@ -791,7 +806,7 @@ def configs(draw: st.DrawFn) -> SidecarConfig:
             outbox_high_water_bytes=draw(limits),
             hello_timeout_s=draw(waits),
             drain_timeout_s=draw(waits),
-            heartbeat_interval_s=draw(waits),
+            heartbeat_interval_s=min(draw(waits), LONGEST_HEARTBEAT_S),
             report_interval_s=draw(waits),
         ),
         actors=ActorsConfig(
