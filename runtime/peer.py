@@ -46,6 +46,7 @@ from ..messages import (
     decode_payload,
 )
 from ..messages.fields import MAX_TEXT_LENGTH
+from .backlog import MAX_REQUESTS_PER_TURN, Backlog, Until
 from .encoded import EncodedUpdates
 from .group_reader import GroupReader
 from .groups import NUMBERED_TYPES, Piece, Taken, decode_pieces, n_within, ungrouped
@@ -63,18 +64,6 @@ Given = TypeVarTuple("Given")
 
 MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
-
-MAX_MESSAGES_PER_TURN: Final = 1024
-"""Messages that are taken of those peers that send more than one turn's worth, before
-everybody else has a turn: a few milliseconds, however many such peers there are. A read
-of a flood holds ten thousand, for which an operator would wait as long again."""
-
-MIN_MESSAGES_PER_TURN: Final = 64
-"""What is taken of one peer at least: a turn costs as much as some dozen messages."""
-
-MAX_REQUESTS_PER_TURN: Final = 64
-"""Requests of one peer that are answered before everybody else has a turn: each may
-take as long as a snapshot does."""
 
 ABORT_AFTER_S = 5.0
 """A peer gets this long to read our last word before its connection is aborted."""
@@ -101,12 +90,12 @@ class Connection(asyncio.Protocol):
         self._requests: Requests | None = None
         self._is_feed = False
         self._hello_timer: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
-        self._subscriber: Subscriber | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         self._is_over = False
-        self._held: deque[Taken] = deque()
-        self._waits_for_room = False
+        # These three are there from `connection_made` on.
+        self._transport: asyncio.Transport
+        self._subscriber: Subscriber
+        self._backlog: Backlog
         self._end_later: EndedError | None = None
         self.sequence = "", ""
         """Name and sequence of a feed that has one."""
@@ -116,7 +105,6 @@ class Connection(asyncio.Protocol):
         self._number = 0
         self._repeats_to = 0
         self._n_repeated = 0
-        self._waits_for_store = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the peer a limited time to say who it is."""
@@ -131,6 +119,7 @@ class Connection(asyncio.Protocol):
             self._server.outbox_high_water_bytes,
             self._server.max_subscriptions,
         )
+        self._backlog = Backlog(self._server, stream, self._loop, self._take_held)
         self._server.accepted(self)
         self._hello_timer = self._loop.call_later(
             self._server.hello_timeout_s,
@@ -153,10 +142,10 @@ class Connection(asyncio.Protocol):
         for timer in (self._hello_timer, self._abort_timer):
             if timer is not None:
                 timer.cancel()
+        self._is_over = True
+        self._backlog.drop()
         self._server.forget(self)
-        self._transport = None
-        if self._subscriber is not None:
-            self._subscriber.close()
+        self._subscriber.close()
         if self._server.journal is not None and self._number:
             self._server.journal.left(self._number)
         if exc is not None:
@@ -164,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Conflate or cut a peer that reads more slowly than it is sent to."""
-        if self._subscriber is None or not self._is_open:
+        if not self._is_open:
             return
         try:
             self._subscriber.pause()
@@ -178,7 +167,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on with a peer that has caught up."""
-        if self._subscriber is not None and self._is_open:
+        if self._is_open:
             before = self._subscriber.n_conflated
             self._subscriber.resume()
             self._acknowledge()
@@ -188,34 +177,30 @@ class Connection(asyncio.Protocol):
                 self.name,
                 self._subscriber.n_conflated - before,
             )
-            self._loop.call_soon(self._take_held)
+            self._backlog.wake(Until.READ)
 
     def publish(self, turn: Sequence[EncodedUpdates]) -> None:
         """Queue and write a turn's updates."""
-        subscriber = self._subscriber
-        if subscriber is not None and self._is_open:
-            subscriber.publish(turn)
-            subscriber.flush()
+        if self._is_open:
+            self._subscriber.publish(turn)
+            self._subscriber.flush()
 
     def heartbeat(self, message: Heartbeat) -> None:
         """Write a sign of life; a slow peer is sent nothing more."""
         subscriber = self._subscriber
-        if subscriber is None or not self._hello or not self._is_open:
-            return
-        if not subscriber.is_slow:
+        if self._hello and self._is_open and not subscriber.is_slow:
             subscriber.send(message)
             subscriber.flush()
 
     def say_goodbye(self, reason: str) -> None:
         """Write `Goodbye` and close once everything before it has been read."""
-        if self._subscriber is not None and self._is_open:
+        if self._is_open:
             if self._subscriber.is_slow:
                 self._subscriber.resume()  # what it missed, for there is no later
             self._acknowledge()
             self._write_last(Goodbye(reason=reason))
             # How long it may take to read that is for whoever shuts down to say.
-            if self._transport is not None:
-                self._transport.close()
+            self._transport.close()
 
     def evict(self, detail: str) -> None:
         """Close it for another one's sake, before it has said who it is."""
@@ -228,29 +213,28 @@ class Connection(asyncio.Protocol):
 
     def stop_reading(self) -> None:
         """Take nothing more."""
-        if self._is_open and self._transport is not None:
-            self._transport.pause_reading()
+        if self._is_open:
+            self._backlog.stop()
 
     def abort(self) -> None:
-        """Close at once, whatever has not been read."""
-        if self._transport is not None:
-            self._transport.abort()
+        """Close at once, whatever has not been read or taken."""
+        self._backlog.drop()
+        self._transport.abort()
 
     @property
     def is_slow(self) -> bool:
         """Whether its outbox is above the high-water mark."""
-        return self._subscriber is not None and self._subscriber.is_slow
+        return self._subscriber.is_slow
 
     @property
     def n_conflated(self) -> int:
         """Updates folded for this peer so far."""
-        return self._subscriber.n_conflated if self._subscriber is not None else 0
+        return self._subscriber.n_conflated
 
     @property
     def n_outbox_bytes(self) -> int:
         """Bytes that wait for this peer to read them."""
-        transport = self._transport
-        return 0 if transport is None else transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size()
 
     @property
     def is_feed(self) -> bool:
@@ -260,7 +244,7 @@ class Connection(asyncio.Protocol):
     @property
     def n_held(self) -> int:
         """Messages read and not taken in yet."""
-        return len(self._held)
+        return len(self._backlog.messages)
 
     @property
     def name(self) -> str:
@@ -269,10 +253,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _is_open(self) -> bool:
-        transport = self._transport
-        return (
-            transport is not None and not self._is_over and not transport.is_closing()
-        )
+        return not self._is_over and not self._transport.is_closing()
 
     def _take_greeting(self, data: bytes) -> None:
         # Frame by frame, until one of them says who this is.
@@ -296,7 +277,7 @@ class Connection(asyncio.Protocol):
             if (
                 len(messages) == 1
                 and self._is_feed
-                and not self._held
+                and not self._backlog.messages
                 and not self._repeats_to
                 and self._system.take_lone(messages[0], self._tables)
             ):
@@ -345,10 +326,11 @@ class Connection(asyncio.Protocol):
     def _finish_turn(self, end: EndedError | None) -> None:
         # What came before the end counts, and is acknowledged before it.
         end = self._end_of(self._end_turn) or end
-        if end is None:
+        if self._backlog.messages:
+            self._end_later = end or self._end_later  # what waits came before it
             return
-        if self._held and self._is_open:
-            self._end_later = end  # what waits came before it
+        end = end or self._end_later
+        if end is None:
             return
         if end.reason is None:
             self._close()
@@ -356,19 +338,32 @@ class Connection(asyncio.Protocol):
             self._reject(end.reason, end.detail)
 
     def _take_all(self, messages: list[Taken]) -> None:
-        # Whole runs of observations stay in this loop; the rest is rare.
-        if self._held:
-            self._held.extend(messages)
+        # One turn's worth of them, and the rest after what the others sent.
+        if self._backlog.messages:
+            self._backlog.hold(messages)
             return
         n_messages = n_within(messages, self._server.share)
         if n_messages < len(messages):
             turn, rest = messages[:n_messages], messages[n_messages:]
             self._take_turn(turn)
-            self._hold(rest, soon=True)
+            self._backlog.hold(rest)
         else:
             self._take_turn(messages)
 
+    def _take_held(self) -> None:
+        # A turn of its own for what had to wait.
+        backlog = self._backlog
+        turn = backlog.turn()
+        first = turn[0]
+        end = self._end_of(self._take_turn, turn)
+        if end is not None:
+            backlog.messages.clear()  # it came after the mistake
+        elif backlog.messages and backlog.messages[0] is first:
+            return  # it has to wait on: there is no turn to end
+        self._finish_turn(end)
+
     def _take_turn(self, messages: list[Taken]) -> None:
+        # Whole runs of observations stay in this loop; the rest is rare.
         position = n_asked = 0
         while position < len(messages):
             if self._repeats_to:
@@ -383,11 +378,11 @@ class Connection(asyncio.Protocol):
                     self._took(messages if is_all else messages[first:position])
                     continue
             message = cast("Message", messages[position])  # only a feed has groups
-            if self._must_wait(message):
-                self._hold(messages[position:])
-                return
-            if n_asked == MAX_REQUESTS_PER_TURN:
-                self._hold(messages[position:], soon=True)
+            until = self._must_wait(message)
+            if until is None and n_asked == MAX_REQUESTS_PER_TURN:
+                until = Until.TURN
+            if until is not None:
+                self._backlog.put_back(messages[position:], until)
                 return
             n_asked += 1
             self._take_request(message)
@@ -428,48 +423,16 @@ class Connection(asyncio.Protocol):
         if self._server.journal is not None:
             self._server.journal.took(self._number, messages)
 
-    def _must_wait(self, message: Message) -> bool:
-        # For a blocking mailbox to have room; or for a slow peer to read its snapshots,
-        # before the next one of them makes its outbox longer.
+    def _must_wait(self, message: Message) -> Until | None:
         if isinstance(message, OBSERVATION_TYPES):
-            return self._is_feed
-        return self.is_slow and isinstance(message, (Subscribe, *REQUEST_TYPES))
-
-    def _hold(self, messages: Sequence[Taken], *, soon: bool = False) -> None:
-        # Read nothing more until these are taken: soon, or when there is room.
-        if not self._is_open or self._transport is None:
-            return
-        self._held.extend(messages)
-        self._transport.pause_reading()
-        if soon:
-            self._server.floods.add(self)
-            self._loop.call_soon(self._take_held)
-        elif not self._waits_for_room:
-            self._waits_for_room = True
-            self._system.when_room(self._room_made)
-
-    def _room_made(self) -> None:
-        self._waits_for_room = False
-        self._take_held()
-
-    def _take_held(self) -> None:
-        if not self._held or not self._is_open or self._transport is None:
-            return
-        if self._server.is_stopping:
-            return  # it was not acknowledged, and is sent again to the next run
-        messages, self._held = list(self._held), deque()
-        end = self._end_of(self._take_all, messages)
-        if len(self._held) == len(messages):
-            return
-        if not self._held:
-            self._server.floods.discard(self)
-            end = end or self._end_later
-        self._read_on()
-        # Soon, not now: a turn is just ending.
-        self._loop.call_soon(self._finish_turn, end)
+            return Until.ROOM if self._is_feed else None
+        # A slow peer reads its snapshots before the next one makes its outbox longer.
+        if self.is_slow and isinstance(message, (Subscribe, *REQUEST_TYPES)):
+            return Until.READ
+        return None
 
     def _take_request(self, message: Message) -> None:
-        if self._requests is None or self._subscriber is None or not self._is_open:
+        if self._requests is None or not self._is_open:
             return
         self._requests.take(message)
         if isinstance(message, Subscribe | Unsubscribe):
@@ -482,10 +445,10 @@ class Connection(asyncio.Protocol):
             raise EndedError(RejectReason.UNEXPECTED, detail)
         if message.version != WIRE_VERSION:
             raise WireVersionError(message.version, WIRE_VERSION)
-        transport, subscriber = self._transport, self._subscriber
-        if transport is None or subscriber is None or not self._is_open:
+        if not self._is_open:
             return
-        certificate = common_name(transport.get_extra_info("peercert"))
+        subscriber = self._subscriber
+        certificate = common_name(self._transport.get_extra_info("peercert"))
         grant = self._server.access.admit(message, certificate)
         if self._server.is_full:
             detail = f"the sidecar takes {self._server.max_connections} connections"
@@ -540,37 +503,25 @@ class Connection(asyncio.Protocol):
             self._durable_seq = self._last_seq
         elif self._last_seq > self._durable_seq:
             journal.when_durable(partial(self._durable, self._last_seq))
-            if not journal.has_room and self._transport and not self._waits_for_store:
-                self._waits_for_store = True
-                self._transport.pause_reading()
+            if not journal.has_room:
+                self._backlog.wait(Until.DURABLE)
         if self._durable_seq > self._acknowledged:
             self._acknowledge()
         subscriber = self._subscriber
-        if subscriber is not None and subscriber.queued and self._is_open:
+        if subscriber.queued and self._is_open:
             subscriber.flush()
 
     def _durable(self, seq: int) -> None:
         self._durable_seq = max(seq, self._durable_seq)
-        self._waits_for_store = False
-        if self._subscriber is not None and self._is_open:
+        if self._is_open:
             self._acknowledge()
             self._subscriber.flush()
-            self._read_on()
-
-    def _read_on(self) -> None:
-        # Unless it must wait, for its actors or for the store.
-        waits = self._held or self._waits_for_store or self._server.is_stopping
-        if self._transport is not None and not waits:
-            self._transport.resume_reading()
 
     def _acknowledge(self) -> None:
         # Only the newest counts, so that a slow peer can be told later.
-        subscriber = self._subscriber
-        if subscriber is None or subscriber.is_slow:
-            return
-        if self._durable_seq > self._acknowledged:
+        if self._durable_seq > self._acknowledged and not self.is_slow:
             self._acknowledged = self._durable_seq
-            subscriber.send(Acknowledged(seq=self._durable_seq))
+            self._subscriber.send(Acknowledged(seq=self._durable_seq))
 
     def _reject(self, reason: RejectReason, detail: str) -> None:
         if not self._is_open:
@@ -588,28 +539,27 @@ class Connection(asyncio.Protocol):
         # A peer that is still writing when we close sees its write fail, and never
         # reads why: let it write, and close when it does.
         transport = self._transport
-        if transport is not None and not transport.is_closing():
+        if not transport.is_closing():
             if transport.can_write_eof():  # TLS has no half of a connection
                 transport.write_eof()
-            transport.resume_reading()
-            self._abort_later(transport, ABORT_AFTER_S)
+            self._abort_later(ABORT_AFTER_S)
+        self._backlog.read_out()
 
     def _write_last(self, message: Message) -> None:
         # However slowly it is read: from here on that does not matter.
         self._is_over = True
-        if self._subscriber is not None:
-            self._subscriber.send(message)
-            self._subscriber.flush()
+        self._subscriber.send(message)
+        self._subscriber.flush()
 
     def _close(self, timeout_s: float | None = None) -> None:
         self._is_over = True
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.close()
-            self._abort_later(transport, timeout_s or ABORT_AFTER_S)
+        self._backlog.drop()
+        if not self._transport.is_closing():
+            self._transport.close()
+            self._abort_later(timeout_s or ABORT_AFTER_S)
 
-    def _abort_later(self, transport: asyncio.Transport, timeout_s: float) -> None:
-        self._abort_timer = self._loop.call_later(timeout_s, transport.abort)
+    def _abort_later(self, timeout_s: float) -> None:
+        self._abort_timer = self._loop.call_later(timeout_s, self._transport.abort)
 
 
 def _widen(transport: asyncio.Transport, n_bytes: int) -> None:

@@ -14,12 +14,13 @@ from typing import Final
 from ..actors import BetaColumns, BetaRows
 from ..messages import Heartbeat, RejectReason, StoreReported
 from .access import ANYBODY, Access
+from .backlog import MAX_MESSAGES_PER_TURN, MIN_MESSAGES_PER_TURN, Backlog
 from .encoded import EncodedUpdates
 from .frame_buffers import FrameBuffers
 from .framing import DEFAULT_MAX_FRAME_BYTES
 from .journal import Journal
 from .operations import Operations
-from .peer import MAX_MESSAGES_PER_TURN, MIN_MESSAGES_PER_TURN, Connection
+from .peer import Connection
 from .sequences import Sequences
 from .system import System
 
@@ -74,8 +75,8 @@ class Server:
         self.store_status = store_status
         self.feeds: dict[tuple[str, str], Connection] = {}
         """The one connection over which each sequence comes."""
-        self.floods: set[Connection] = set()
-        """Connections with more to take than one turn may hold."""
+        self.floods: set[Backlog] = set()
+        """Of the connections that sent more than one turn may hold."""
         self.is_stopping = False
         """Whether nothing more is taken."""
         self.instance = instance
@@ -171,7 +172,6 @@ class Server:
         """Drop a connection that has ended."""
         self._ungreeted.pop(connection, None)
         self._subscribed.pop(connection, None)
-        self.floods.discard(connection)
         if connection in self.connections:
             self.connections.remove(connection)
             self._n_conflated_left += connection.n_conflated

@@ -39,6 +39,7 @@ from beta_factory.messages import (
 )
 from beta_factory.runtime import peer as peer_module
 from beta_factory.runtime.address import Address
+from beta_factory.runtime.backlog import MAX_MESSAGES_PER_TURN, MIN_MESSAGES_PER_TURN
 from beta_factory.runtime.config import ServerConfig, SidecarConfig
 from beta_factory.runtime.framing import frame as framed_payload
 from beta_factory.runtime.mailbox import OverflowPolicy
@@ -1319,7 +1320,7 @@ def test_a_flood_gives_way_to_the_others_between_its_turns() -> None:
         line = Line(loop)
         flood, transport = line.connect(Role.FEED)
         other, _ = line.connect(Role.FEED)
-        limit = peer_module.MAX_MESSAGES_PER_TURN
+        limit = MAX_MESSAGES_PER_TURN
         mail = [asset("BAC", ts, 0.1, seq=ts) for ts in range(1, 3 * limit)]
         flood.data_received(framed(*mail))
         assert len(line.stage.flaky["BAC"].seen) == limit
@@ -1336,7 +1337,7 @@ def test_a_flood_gives_way_to_the_others_between_its_turns() -> None:
 def test_floods_share_what_one_may_have_in_a_turn() -> None:
     with virtual_loop() as loop:
         line = Line(loop, symbols=wide_universe(20))
-        limit = peer_module.MAX_MESSAGES_PER_TURN
+        limit = MAX_MESSAGES_PER_TURN
         floods = [line.connect(Role.FEED)[0] for _ in range(20)]
         taken: list[int] = []
         for i, flood in enumerate(floods):
@@ -1345,8 +1346,8 @@ def test_floods_share_what_one_may_have_in_a_turn() -> None:
             flood.data_received(framed(*mail))
             taken.append(len(line.stage.flaky[symbol].seen))
         shares = [limit // max(i, 1) for i in range(20)]
-        assert taken == [max(n, peer_module.MIN_MESSAGES_PER_TURN) for n in shares]
-        assert line.server.share == peer_module.MIN_MESSAGES_PER_TURN
+        assert taken == [max(n, MIN_MESSAGES_PER_TURN) for n in shares]
+        assert line.server.share == MIN_MESSAGES_PER_TURN
         floods.pop().connection_lost(None)
         loop.settle()
         # Whoever is left has had all of it taken, and has the whole turn again.
@@ -1387,7 +1388,7 @@ def test_what_waits_for_its_turn_comes_before_the_mistake_after_it() -> None:
     with virtual_loop() as loop:
         line = Line(loop)
         flood, transport = line.connect(Role.FEED)
-        limit = peer_module.MAX_MESSAGES_PER_TURN
+        limit = MAX_MESSAGES_PER_TURN
         mail = [asset("BAC", ts, 0.1, seq=ts) for ts in range(1, 3 * limit)]
         flood.data_received(framed(*mail) + framed_payload(b"\xc1"))
         flood.data_received(framed(asset("BAC", 10**6, 0.1)))  # too late

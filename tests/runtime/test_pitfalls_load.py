@@ -19,9 +19,10 @@ from beta_factory.messages import (
     Role,
     SymbolsDeclared,
 )
+from beta_factory.runtime.backlog import MAX_MESSAGES_PER_TURN
 from beta_factory.runtime.cell import CellState
 from beta_factory.runtime.mailbox import OverflowPolicy
-from beta_factory.runtime.peer import MAX_MESSAGES_PER_TURN, Connection
+from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.server import Server
 from strategies import asset, bench, examples, frame
 from testkit import (
