@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
         self.sequence = "", ""
         """Name and sequence of a feed that has one."""
         self._last_seq = 0
+        self._awaited_seq = 0
         self._durable_seq = 0
         self._acknowledged = 0
         self._number = 0
@@ -501,9 +502,11 @@ class Connection(asyncio.Protocol):
         journal = self._server.journal
         if journal is None:
             self._durable_seq = self._last_seq
-        elif self._last_seq > self._durable_seq:
-            journal.when_durable(partial(self._durable, self._last_seq))
-            if not journal.has_room:
+        else:
+            if self._last_seq > self._awaited_seq:
+                self._awaited_seq = self._last_seq
+                journal.when_durable(partial(self._durable, self._last_seq))
+            if self._is_feed and not journal.has_room:
                 self._backlog.wait(Until.DURABLE)
         if self._durable_seq > self._acknowledged:
             self._acknowledge()

@@ -1,5 +1,6 @@
 """What is written down of a turn, and when it counts as durable."""
 
+import tracemalloc
 from functools import partial
 
 import pytest
@@ -115,6 +116,33 @@ def test_what_waits_for_the_store_is_bounded(journal: Journal) -> None:
     assert journal.position <= 12
     journal.became_durable(journal.position)
     assert journal.has_room
+
+
+def test_what_waits_for_the_store_counts_with_what_it_takes_in_memory(
+    entries: Entries, clock: ReplayClock
+) -> None:
+    n_bytes = 1_000_000
+    journal = Journal(
+        entries,
+        clock,
+        position=10**6,
+        n_published=lambda: 10**6,
+        max_pending_bytes=n_bytes,
+    )
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        seq, durable = 10**6, list[int]()
+        while journal.has_room:
+            seq += 1
+            clock.set(10**18 + seq)
+            journal.took(1, [asset("AAPL", 10**18 + seq, 0.1, seq=seq)])
+            journal.turn_ended(())
+            journal.when_durable(partial(durable.append, seq))
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert n_bytes / 2 < taken < n_bytes * 1.2
 
 
 def test_every_changed_byte_of_an_entry_is_noticed() -> None:

@@ -1,14 +1,16 @@
 """A connection whose turns are written down: what it is told, and when it is read."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
+from msgspec.structs import replace
 from stores import RUN, SYMBOLS, bar
 
 from beta_factory.actors import BetaColumns, BetaRows, Drop
 from beta_factory.messages import (
     Acknowledged,
     BetaUpdated,
+    Heartbeat,
     Hello,
     ReportStatus,
     Role,
@@ -30,6 +32,7 @@ from beta_factory.runtime.server import Server
 from beta_factory.runtime.status import report
 from beta_factory.runtime.store_writer import Entry
 from beta_factory.runtime.system import System
+from strategies import asset
 from testkit import FakeTransport, VirtualLoop, framed, virtual_loop
 
 PER_BAR = len(SYMBOLS) + 1
@@ -47,7 +50,7 @@ class Line:
             ReplayClock(bar(0)[0].ts_event),  # type: ignore[union-attr]
             position=0,
             n_published=lambda: 0,
-            max_pending_bytes=400,
+            max_pending_bytes=4000,
         )
         system = System(
             factory,
@@ -118,16 +121,69 @@ def test_feed_is_told_once_its_turn_is_durable_and_not_before(line: Line) -> Non
     assert acknowledged(transport) == [2 * PER_BAR]
 
 
-def test_feed_is_not_read_while_too_much_waits_for_the_store(line: Line) -> None:
+@pytest.mark.parametrize("is_numbered", [True, False], ids=["numbered", "no numbers"])
+def test_feed_is_not_read_while_too_much_waits_for_the_store(
+    line: Line, is_numbered: bool
+) -> None:
     connection, transport = line.connect()
     number = 0
     while transport.is_read:
-        connection.data_received(framed(*bar(number)))
+        messages = bar(number)
+        if not is_numbered:
+            messages = [replace(message, seq=0) for message in messages]
+        connection.data_received(framed(*messages))
         number += 1
         assert number < 20
     assert not line.journal.has_room
     line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport)[-1:] == [number * PER_BAR] * is_numbered
     assert transport.is_read
+
+
+def test_what_a_flood_sent_waits_for_the_store_too(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_MESSAGES_PER_TURN", PER_BAR)
+    monkeypatch.setattr(server, "MIN_MESSAGES_PER_TURN", PER_BAR // 2)
+    connection, transport = line.connect()
+    n_bars = 50
+    messages = [message for number in range(n_bars) for message in bar(number)]
+    connection.data_received(framed(*messages))
+    line.loop.settle()
+    assert len(line.entries) <= 10
+    n_waits = 0
+    was_read = False
+    while connection.n_held:
+        was_read |= transport.is_read
+        assert line.server.share == PER_BAR  # it takes no share of what others have
+        line.journal.became_durable(line.journal.position)
+        line.loop.settle()
+        n_waits += 1
+    assert n_waits >= n_bars // 10
+    line.journal.became_durable(line.journal.position)
+    assert (was_read, transport.is_read) == (False, True)
+    assert acknowledged(transport)[-1] == n_bars * PER_BAR
+
+
+def test_a_number_is_waited_for_once_however_much_is_said_meanwhile(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    when_durable, n_waits = line.journal.when_durable, 0
+
+    def count(callback: Callable[[], None]) -> None:
+        nonlocal n_waits
+        n_waits += 1
+        when_durable(callback)
+
+    monkeypatch.setattr(line.journal, "when_durable", count)
+    connection, transport = line.connect()
+    connection.data_received(framed(asset(SYMBOLS[0], 1, 0.1, seq=1)))
+    n_before = n_waits
+    for _ in range(100):
+        connection.data_received(framed(Heartbeat(ts_init=1)))
+    assert n_waits == n_before
+    line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport) == [1]
 
 
 def test_subscriber_does_not_wait_for_the_store(line: Line) -> None:
