@@ -63,8 +63,11 @@ class ReturnGroup:
 
     @property
     def seq(self) -> int:
-        """`seq` of the last message."""
-        return int(self.seqs[-1])
+        """`seq` of the last message that has one; 0 = none has."""
+        last = int(self.seqs[-1])
+        if not last and self.seqs.any():
+            last = int(self.seqs[np.flatnonzero(self.seqs)[-1]])
+        return last
 
     def payloads(self) -> list[bytes]:
         """Return the bytes of each message."""

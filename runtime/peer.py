@@ -415,9 +415,9 @@ class Connection(asyncio.Protocol):
 
     def _took(self, messages: Sequence[Taken]) -> None:
         last = messages[-1]
-        seq = 0
-        if isinstance(last, NUMBERED_TYPES):
-            seq = last.seq
+        seq = last.seq if isinstance(last, NUMBERED_TYPES) else 0
+        if not seq and len(messages) > 1:
+            seq = last_seq(messages)
         if seq:
             self._last_seq = seq
             self._server.sequences.advance(self.sequence, seq)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..messages import OBSERVATION_TYPES, Message
+from .groups import NUMBERED_TYPES, Taken
 
 MAX_SEQUENCES: Final = 4096
 """A feed begins one per process; this many restarts later nobody sends again."""
@@ -65,14 +66,14 @@ def untaken(messages: Sequence[Message], last: int) -> list[Message]:
     ]
 
 
-def first_seq(messages: Sequence[Message]) -> int:
+def first_seq(messages: Sequence[Taken]) -> int:
     """Return the number of the first observation that has one; 0 = none has."""
     return last_seq(messages[::-1])
 
 
-def last_seq(messages: Sequence[Message]) -> int:
+def last_seq(messages: Sequence[Taken]) -> int:
     """Return the number of the last observation that has one; 0 = none has."""
     for message in reversed(messages):
-        if isinstance(message, OBSERVATION_TYPES) and message.seq:
+        if isinstance(message, NUMBERED_TYPES) and message.seq:
             return message.seq
     return 0

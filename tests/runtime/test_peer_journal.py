@@ -3,6 +3,8 @@
 from collections.abc import Callable, Generator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from stores import RUN, SYMBOLS, bar
 
@@ -27,12 +29,13 @@ from beta_factory.runtime.journal_entries import (
     Taken,
     decode_entries,
 )
+from beta_factory.runtime.journal_replay import JournalReplay
 from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.server import Server
 from beta_factory.runtime.status import report
 from beta_factory.runtime.store_writer import Entry
 from beta_factory.runtime.system import System
-from strategies import asset
+from strategies import asset, examples
 from testkit import FakeTransport, VirtualLoop, framed, virtual_loop
 
 PER_BAR = len(SYMBOLS) + 1
@@ -94,13 +97,18 @@ class Line:
         ]
 
 
+def group_as_much_as_possible(monkeypatch: pytest.MonkeyPatch, smallest: int) -> None:
+    """Let so many single returns be a group, however few bytes there are."""
+    monkeypatch.setattr(group_finder, "SMALLEST_GROUP", smallest)
+    for module in (group_finder, group_reader):
+        monkeypatch.setattr(module, "FEWEST_BYTES", 0)
+
+
 @pytest.fixture(params=[2, 10_000], ids=["groups", "one by one"])
 def line(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Line]:
-    monkeypatch.setattr(group_finder, "SMALLEST_GROUP", request.param)
-    for module in (group_finder, group_reader):
-        monkeypatch.setattr(module, "FEWEST_BYTES", 0)
+    group_as_much_as_possible(monkeypatch, request.param)
     with virtual_loop() as loop:
         yield Line(loop)
 
@@ -278,6 +286,30 @@ def test_a_read_of_many_bars_is_taken_in_turns_of_bounded_work(
     assert len(taken) > 1
     payloads = [decode_payload(part.payload) for part in taken]
     assert [each for payload in payloads for each in payload] == messages
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.booleans())
+@examples(40)
+def test_a_journal_knows_of_a_sequence_what_the_live_run_knew(
+    have_numbers: list[bool], in_groups: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch, virtual_loop() as loop:
+        if in_groups:
+            group_as_much_as_possible(monkeypatch, smallest=2)
+        line = Line(loop)
+        connection, transport = line.connect()
+        numbers = [seq * has for seq, has in enumerate(have_numbers, 1)]
+        mail = [asset(SYMBOLS[0], 1, 0.1, seq=seq) for seq in numbers]
+        connection.data_received(framed(*mail))
+        replay = JournalReplay(RUN)
+        for entry in line.entries:
+            for placed in decode_entries(entry.position, entry.content):
+                replay.take(placed)
+        last = max(numbers)
+        state = [("peer", "of today", last)] if last else []
+        assert line.server.sequences.state() == replay.sequences.state() == state
+        line.journal.became_durable(line.journal.position)
+        assert acknowledged(transport) == [last] * bool(last)
 
 
 def test_another_sequence_of_the_same_name_begins_anew(line: Line) -> None:
