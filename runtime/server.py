@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 MAX_UNGREETED: Final = 512
 """Connections that have not said who they are. One more and the oldest of them goes:
-an honest peer greets within milliseconds, so a flood pushes out only itself."""
+an honest peer greets within milliseconds, so a flood pushes out only itself. As many
+more may be on their way out: over TLS, to close takes as long as the stranger likes."""
 
 
 class Server:
@@ -92,6 +93,7 @@ class Server:
         self.goodbye: str | None = None
         """Why no more will come; ``None`` while the sidecar serves."""
         self._ungreeted: dict[Connection, None] = {}  # oldest first
+        self._greeted: set[Connection] = set()
         self._subscribed: dict[Connection, None] = {}
         self._buffers = FrameBuffers()
         self._table_of = {
@@ -134,7 +136,7 @@ class Server:
     @property
     def is_full(self) -> bool:
         """Whether no more peers may greet."""
-        return len(self.connections) - len(self._ungreeted) >= self.max_connections
+        return len(self._greeted) >= self.max_connections
 
     async def emptied(self) -> None:
         """Wait until no connection is left."""
@@ -151,10 +153,14 @@ class Server:
             oldest = next(iter(self._ungreeted))
             del self._ungreeted[oldest]
             oldest.evict(f"more than {MAX_UNGREETED} connections have not said Hello")
+            n_strangers = len(self.connections) - len(self._greeted)
+            if n_strangers > 2 * MAX_UNGREETED:
+                oldest.abort()
 
     def greeted(self, connection: Connection) -> None:
         """Count a connection among those that may stay."""
         self._ungreeted.pop(connection, None)
+        self._greeted.add(connection)
 
     def repeated(self, connection: Connection, n_messages: int) -> None:
         """Count messages of a feed that were left out: they had been taken."""
@@ -171,6 +177,7 @@ class Server:
     def forget(self, connection: Connection) -> None:
         """Drop a connection that has ended."""
         self._ungreeted.pop(connection, None)
+        self._greeted.discard(connection)
         self._subscribed.pop(connection, None)
         if connection in self.connections:
             self.connections.remove(connection)

@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -38,6 +39,7 @@ from beta_factory.messages import (
     encode,
 )
 from beta_factory.runtime import peer as peer_module
+from beta_factory.runtime import server as server_module
 from beta_factory.runtime.address import Address
 from beta_factory.runtime.backlog import MAX_MESSAGES_PER_TURN, MIN_MESSAGES_PER_TURN
 from beta_factory.runtime.config import ServerConfig, SidecarConfig
@@ -1122,6 +1124,42 @@ def test_a_peer_has_its_time_to_greet_and_not_more() -> None:
         assert not transport.has_ended
         assert silent.is_closed  # it was given another moment to read why
         assert line.server.n_rejected == 1
+
+
+def test_strangers_who_do_not_close_take_no_place_of_a_peer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_UNGREETED", 4)
+    with virtual_loop() as loop:
+        line = Line(loop)
+        line.server.max_connections = 2
+        first, _ = line.connect()
+        # As over TLS, none of them is gone when it is closed.
+        strangers = [line.connect(greet=False)[1] for _ in range(20)]
+        assert [stranger.is_closed for stranger in strangers] == 16 * [True] + 4 * [
+            False
+        ]
+        told = [stranger.messages() for stranger in strangers]
+        assert all(type(messages[0]) is Rejected for messages in told[:16])
+        line.connect()
+        assert line.server.is_full
+        first.connection_lost(None)
+        assert not line.server.is_full
+
+
+def test_strangers_who_do_not_close_are_no_more_than_those_who_do_not_greet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_UNGREETED", 4)
+    with virtual_loop() as loop:
+        line = Line(loop)
+        line.connect()
+        for _ in range(20):
+            connection, transport = line.connect(greet=False)
+            # What is aborted is gone at once.
+            transport.abort = partial(connection.connection_lost, None)  # type: ignore[method-assign]
+        assert len(line.server.connections) == 1 + 2 * 4
+        assert line.server.rejected[RejectReason.TOO_MANY] == 16
 
 
 def test_who_waits_for_a_mailbox_makes_no_work_meanwhile() -> None:
