@@ -553,10 +553,12 @@ class Connection(asyncio.Protocol):
         self._is_over = True
         self._subscriber.send(message)
         self._subscriber.flush()
+        self._subscriber.close()
 
     def _close(self, timeout_s: float | None = None) -> None:
         self._is_over = True
         self._backlog.drop()
+        self._subscriber.close()
         if not self._transport.is_closing():
             self._transport.close()
             self._abort_later(timeout_s or ABORT_AFTER_S)

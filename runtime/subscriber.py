@@ -79,6 +79,7 @@ class Subscriber:
         self._wanted: list[tuple[Encoding, list[Selection | None]]] = []
         self._declared = False
         self._is_paused = False
+        self._is_closed = False
         self._seen: list[tuple[int, NDArray[np.int64]]] = []
         transport.set_write_buffer_limits(high=high_water_bytes)
 
@@ -103,7 +104,7 @@ class Subscriber:
     @property
     def is_connected(self) -> bool:
         """Whether anybody may still read what is written."""
-        return not self._transport.is_closing()
+        return not self._is_closed and not self._transport.is_closing()
 
     def send(self, message: Message) -> None:
         """Queue one message for this turn's write."""
@@ -220,10 +221,12 @@ class Subscriber:
         self.flush()
 
     def close(self) -> None:
-        """Count what a slow one missed: it is gone, and nobody will send it."""
+        """Write nothing more, and count what a slow one missed: nobody will send it."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if not self._is_paused:
             return
-        self._is_paused = False
         for masks in self._masks.values():
             for publisher, mask, (_, n_updates) in zip(
                 self._publishers, masks, self._seen, strict=True

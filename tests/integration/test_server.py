@@ -1464,6 +1464,33 @@ def test_one_that_was_cut_and_sleeps_still_finds_out_why() -> None:
         assert transport.is_aborted
 
 
+@pytest.mark.parametrize("overflow", Overflow)
+def test_what_comes_after_the_end_of_a_slow_one_is_not_what_it_missed(
+    overflow: Overflow,
+) -> None:
+    with virtual_loop() as loop:
+        line = Line(loop)
+        connection, transport = line.connect()
+        connection.data_received(
+            framed(Subscribe(subscription=1, pattern="beta.>", overflow=overflow))
+        )
+        transport.stop_reading()
+        while not connection.is_slow:
+            line.stage.turn(
+                *bars_of(1, first=line.stage.system.statistics().n_bars + 1)[0]
+            )
+        missed = 0
+        if overflow is Overflow.CONFLATE:
+            line.stage.turn(*bars_of(1, first=1000)[0])
+            missed = N
+            connection.data_received(length(2**31))
+        for bar in bars_of(20, first=2000):
+            line.stage.turn(*bar)
+        connection.connection_lost(None)
+        (publisher,) = line.stage.factory.publishers
+        assert publisher.n_undelivered.sum() == missed
+
+
 def test_one_whose_updates_fail_is_closed_and_the_others_get_them() -> None:
     with virtual_loop() as loop:
         line = Line(loop)

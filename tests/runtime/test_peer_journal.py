@@ -14,6 +14,8 @@ from beta_factory.messages import (
     BetaUpdated,
     Heartbeat,
     Hello,
+    Rejected,
+    ReleaseHeldReturns,
     ReportStatus,
     Role,
     Subscribe,
@@ -321,6 +323,17 @@ def test_another_sequence_of_the_same_name_begins_anew(line: Line) -> None:
     # They reach the windows, which know them as duplicates: once per factor.
     dropped = line.server.system.factory.tally.dropped
     assert dropped == {Drop.DUPLICATE: PER_BAR * len(RUN.factors)}
+
+
+def test_an_answer_to_one_that_was_rejected_meanwhile_harms_nobody(line: Line) -> None:
+    operator, told = line.connect(Role.OPERATOR, sequence="")
+    feed, transport = line.connect()
+    operator.data_received(framed(ReleaseHeldReturns(request=1, numbers=(1,))))
+    feed.data_received(framed(*bar(0)))
+    operator.data_received(framing.frame(b"\xc1"))
+    line.journal.became_durable(line.journal.position)
+    assert acknowledged(transport) == [PER_BAR]
+    assert [type(message) for message in told.messages()] == [Rejected]
 
 
 def test_who_came_asked_and_went_is_written_down(line: Line) -> None:

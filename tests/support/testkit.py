@@ -385,6 +385,8 @@ class FakeTransport:
         return self._pending
 
     def write(self, data: bytes) -> None:
+        if self.has_ended:
+            raise RuntimeError("Cannot call write() after write_eof()")
         self.writes.append(data)
         if not self.is_reading:
             self._pending += len(data)
