@@ -9,17 +9,18 @@ Theory of operation
 -------------------
 One turn of the loop is one read: decode all its frames, let the system take each
 message, end the turn (one commit), and write each outbox once. Nothing is scheduled in
-between, so the update of a return leaves in the turn in which the return came.
+between, so the update of a return leaves in the turn in which the return came. What a
+turn cannot hold waits in `runtime.backlog`; `runtime.feed_progress` says how far a feed
+has come, and `runtime.farewell` how a connection ends.
 """
 
 import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from msgspec import structs
 
@@ -28,15 +29,11 @@ from ..messages import (
     OBSERVATION_TYPES,
     REQUEST_TYPES,
     WIRE_VERSION,
-    Acknowledged,
-    FrameTooLargeError,
     Goodbye,
     Heartbeat,
     Hello,
-    MalformedMessageError,
     Message,
     Rejected,
-    RejectedError,
     RejectReason,
     Role,
     SlowSubscriberError,
@@ -45,13 +42,14 @@ from ..messages import (
     WireVersionError,
     decode_payload,
 )
-from ..messages.fields import MAX_TEXT_LENGTH
 from .backlog import MAX_REQUESTS_PER_TURN, Backlog, Until
 from .encoded import EncodedUpdates
+from .farewell import EndedError, Farewell
+from .feed_progress import FeedProgress
 from .group_reader import GroupReader
-from .groups import NUMBERED_TYPES, Piece, Taken, decode_pieces, n_within, ungrouped
-from .requests import EndedError, Requests
-from .sequences import first_seq, last_seq, untaken
+from .groups import Piece, Taken, decode_pieces, n_within
+from .requests import Requests
+from .sequences import Key
 from .subscriber import Subscriber
 from .tls import common_name
 
@@ -60,13 +58,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Given = TypeVarTuple("Given")
-
 MAX_GREETING_BYTES: Final = 8 * 1024
 """Room for a `Hello` with the longest name and token, and a few requests beside it."""
-
-ABORT_AFTER_S = 5.0
-"""A peer gets this long to read our last word before its connection is aborted."""
 
 
 class Connection(asyncio.Protocol):
@@ -90,63 +83,56 @@ class Connection(asyncio.Protocol):
         self._requests: Requests | None = None
         self._is_feed = False
         self._hello_timer: asyncio.TimerHandle | None = None
-        self._abort_timer: asyncio.TimerHandle | None = None
-        self._is_over = False
-        # These three are there from `connection_made` on.
+        self._end_later: EndedError | None = None
+        self._number = 0
+        # These are there from `connection_made` on.
         self._transport: asyncio.Transport
         self._subscriber: Subscriber
         self._backlog: Backlog
-        self._end_later: EndedError | None = None
-        self.sequence = "", ""
-        """Name and sequence of a feed that has one."""
-        self._last_seq = 0
-        self._awaited_seq = 0
-        self._durable_seq = 0
-        self._acknowledged = 0
-        self._number = 0
-        self._repeats_to = 0
-        self._n_repeated = 0
+        self._progress: FeedProgress
+        self._farewell: Farewell
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the peer a limited time to say who it is."""
         # uvloop's transports have its methods but not its type
         stream = cast("asyncio.Transport", transport)
+        server, loop = self._server, self._loop
         self._transport = stream
-        _widen(stream, self._server.outbox_high_water_bytes)
+        _widen(stream, server.outbox_high_water_bytes)
         self._subscriber = Subscriber(
             "anonymous",
             stream,
             self._system.factory.publishers,
-            self._server.outbox_high_water_bytes,
-            self._server.max_subscriptions,
+            server.outbox_high_water_bytes,
+            server.max_subscriptions,
         )
-        self._backlog = Backlog(self._server, stream, self._loop, self._take_held)
-        self._server.accepted(self)
-        self._hello_timer = self._loop.call_later(
-            self._server.hello_timeout_s,
-            self._reject,
+        self._backlog = Backlog(server, stream, loop, self._take_held)
+        self._progress = FeedProgress(server, self._subscriber)
+        self._farewell = Farewell(server, stream, self._subscriber, self._backlog, loop)
+        server.accepted(self)
+        self._hello_timer = loop.call_later(
+            server.hello_timeout_s,
+            self._farewell.reject,
             RejectReason.UNEXPECTED,
             "no Hello came in time",
         )
-        if self._server.goodbye is not None:
-            self.say_goodbye(self._server.goodbye)
+        if server.goodbye is not None:
+            self.say_goodbye(server.goodbye)
 
     def data_received(self, data: bytes) -> None:
         """Run one turn on what was read."""
-        if self._is_over or self._end_later is not None or self._server.is_stopping:
+        farewell = self._farewell
+        if farewell.is_over or self._end_later is not None or self._server.is_stopping:
             return  # read only so that the peer gets to our last word
         take = self._take_data if self._hello else self._take_greeting
-        self._finish_turn(self._end_of(take, data))
+        self._finish_turn(farewell.end_of(take, data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the peer."""
-        for timer in (self._hello_timer, self._abort_timer):
-            if timer is not None:
-                timer.cancel()
-        self._is_over = True
-        self._backlog.drop()
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+        self._farewell.gone()
         self._server.forget(self)
-        self._subscriber.close()
         if self._server.journal is not None and self._number:
             self._server.journal.left(self._number)
         if exc is not None:
@@ -154,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Conflate or cut a peer that reads more slowly than it is sent to."""
-        if not self._is_open:
+        if not self._farewell.is_open:
             return
         try:
             self._subscriber.pause()
@@ -162,16 +148,16 @@ class Connection(asyncio.Protocol):
             logger.warning("subscriber.cut peer=%s error=%s", self.name, error)
             self._server.rejected[RejectReason.SLOW] += 1
             # What it has not read stands before our last word, and it is slow.
-            self._close(self._server.linger_timeout_s)
+            self._farewell.close(self._server.linger_timeout_s)
             return
         logger.warning("subscriber.slow peer=%s policy=conflate", self.name)
 
     def resume_writing(self) -> None:
         """Go on with a peer that has caught up."""
-        if self._is_open:
+        if self._farewell.is_open:
             before = self._subscriber.n_conflated
             self._subscriber.resume()
-            self._acknowledge()
+            self._progress.acknowledge()
             self._subscriber.flush()
             logger.info(
                 "subscriber.caught_up peer=%s conflated=%d",
@@ -182,45 +168,45 @@ class Connection(asyncio.Protocol):
 
     def publish(self, turn: Sequence[EncodedUpdates]) -> None:
         """Queue and write a turn's updates."""
-        if self._is_open:
+        if self._farewell.is_open:
             self._subscriber.publish(turn)
             self._subscriber.flush()
 
     def heartbeat(self, message: Heartbeat) -> None:
         """Write a sign of life; a slow peer is sent nothing more."""
         subscriber = self._subscriber
-        if self._hello and self._is_open and not subscriber.is_slow:
+        if self._hello and self._farewell.is_open and not subscriber.is_slow:
             subscriber.send(message)
             subscriber.flush()
 
     def say_goodbye(self, reason: str) -> None:
         """Write `Goodbye` and close once everything before it has been read."""
-        if self._is_open:
+        if self._farewell.is_open:
             if self._subscriber.is_slow:
                 self._subscriber.resume()  # what it missed, for there is no later
-            self._acknowledge()
-            self._write_last(Goodbye(reason=reason))
+            self._progress.acknowledge()
+            self._farewell.say_last(Goodbye(reason=reason))
             # How long it may take to read that is for whoever shuts down to say.
             self._transport.close()
 
     def evict(self, detail: str) -> None:
         """Close it for another one's sake, before it has said who it is."""
-        if self._is_open:
-            self._server.rejected[RejectReason.TOO_MANY] += 1
-            self._write_last(Rejected(reason=RejectReason.TOO_MANY, detail=detail))
-            self._close()
+        if self._farewell.is_open:
+            reason = RejectReason.TOO_MANY
+            self._server.rejected[reason] += 1
+            self._farewell.say_last(Rejected(reason=reason, detail=detail))
+            self._farewell.close()
         else:
             self.abort()
 
     def stop_reading(self) -> None:
         """Take nothing more."""
-        if self._is_open:
+        if self._farewell.is_open:
             self._backlog.stop()
 
     def abort(self) -> None:
         """Close at once, whatever has not been read or taken."""
-        self._backlog.drop()
-        self._transport.abort()
+        self._farewell.abort()
 
     @property
     def is_slow(self) -> bool:
@@ -253,8 +239,9 @@ class Connection(asyncio.Protocol):
         return self._hello.name if self._hello else "anonymous"
 
     @property
-    def _is_open(self) -> bool:
-        return not self._is_over and not self._transport.is_closing()
+    def sequence(self) -> Key:
+        """Name and sequence of a feed that has one."""
+        return self._progress.sequence
 
     def _take_greeting(self, data: bytes) -> None:
         # Frame by frame, until one of them says who this is.
@@ -279,10 +266,10 @@ class Connection(asyncio.Protocol):
                 len(messages) == 1
                 and self._is_feed
                 and not self._backlog.messages
-                and not self._repeats_to
+                and not self._progress.repeats_to
                 and self._system.take_lone(messages[0], self._tables)
             ):
-                self._took(messages)
+                self._progress.took(messages)
             else:
                 self._take_all([*messages])
             return
@@ -301,42 +288,15 @@ class Connection(asyncio.Protocol):
             # What stands before a malformed frame is as good as ever.
             self._take_all(messages)
 
-    def _end_of(
-        self, step: Callable[[*Given], None], *given: *Given
-    ) -> EndedError | None:
-        # How this connection ends with a step on its own input, if it does.
-        try:
-            step(*given)
-        except EndedError as end:
-            return end
-        except FrameTooLargeError as error:
-            return EndedError(RejectReason.TOO_LARGE, str(error))
-        except MalformedMessageError as error:
-            return EndedError(RejectReason.MALFORMED, str(error))
-        except WireVersionError as error:
-            return EndedError(RejectReason.VERSION, str(error))
-        except RejectedError as error:
-            return EndedError(RejectReason(error.reason), error.detail)
-        except Exception:
-            # The last line of defence: a fault in our own code on one peer's input
-            # must not reach the loop, which would take every other peer down with it.
-            logger.exception("connection.failed peer=%s", self.name)
-            return EndedError(RejectReason.UNEXPECTED, "internal error, see the log")
-        return None
-
     def _finish_turn(self, end: EndedError | None) -> None:
         # What came before the end counts, and is acknowledged before it.
-        end = self._end_of(self._end_turn) or end
+        end = self._farewell.end_of(self._end_turn) or end
         if self._backlog.messages:
             self._end_later = end or self._end_later  # what waits came before it
             return
         end = end or self._end_later
-        if end is None:
-            return
-        if end.reason is None:
-            self._close()
-        else:
-            self._reject(end.reason, end.detail)
+        if end is not None:
+            self._farewell.end(end)
 
     def _take_all(self, messages: list[Taken]) -> None:
         # One turn's worth of them, and the rest after what the others sent.
@@ -356,7 +316,7 @@ class Connection(asyncio.Protocol):
         backlog = self._backlog
         turn = backlog.turn()
         first = turn[0]
-        end = self._end_of(self._take_turn, turn)
+        end = self._farewell.end_of(self._take_turn, turn)
         if end is not None:
             backlog.messages.clear()  # it came after the mistake
         elif backlog.messages and backlog.messages[0] is first:
@@ -365,10 +325,11 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self, messages: list[Taken]) -> None:
         # Whole runs of observations stay in this loop; the rest is rare.
+        progress = self._progress
         position = n_asked = 0
         while position < len(messages):
-            if self._repeats_to:
-                messages, position = self._untaken(messages[position:]), 0
+            if progress.repeats_to:
+                messages, position = progress.untaken(messages[position:]), 0
                 if not messages:
                     return
             if self._is_feed:
@@ -376,7 +337,7 @@ class Connection(asyncio.Protocol):
                 position = self._system.take_all(messages, self._tables, first)
                 if position > first:
                     is_all = not first and position == len(messages)
-                    self._took(messages if is_all else messages[first:position])
+                    progress.took(messages if is_all else messages[first:position])
                     continue
             message = cast("Message", messages[position])  # only a feed has groups
             until = self._must_wait(message)
@@ -389,41 +350,6 @@ class Connection(asyncio.Protocol):
             self._take_request(message)
             position += 1
 
-    def _untaken(self, messages: Sequence[Taken]) -> list[Taken]:
-        # Without what was taken over another connection, or by the run before.
-        singles = ungrouped(messages)
-        newest = last_seq(singles)
-        self._last_seq = max(self._last_seq, min(newest, self._repeats_to))
-        kept = untaken(singles, self._repeats_to)
-        if len(kept) < len(singles):
-            self._note_repeats(first_seq(singles), len(singles) - len(kept))
-        if newest > self._repeats_to:
-            self._repeats_to = 0  # a feed's numbers rise
-        return [*kept]
-
-    def _note_repeats(self, first: int, n_messages: int) -> None:
-        # Logged once: they may be as many as were ever sent.
-        if not self._n_repeated:
-            logger.warning(
-                "feed.repeats peer=%s sequence=%s taken=%d first=%d",
-                *self.sequence,
-                self._repeats_to,
-                first,
-            )
-        self._n_repeated += n_messages
-        self._server.repeated(self, n_messages)
-
-    def _took(self, messages: Sequence[Taken]) -> None:
-        last = messages[-1]
-        seq = last.seq if isinstance(last, NUMBERED_TYPES) else 0
-        if not seq and len(messages) > 1:
-            seq = last_seq(messages)
-        if seq:
-            self._last_seq = seq
-            self._server.sequences.advance(self.sequence, seq)
-        if self._server.journal is not None:
-            self._server.journal.took(self._number, messages)
-
     def _must_wait(self, message: Message) -> Until | None:
         if isinstance(message, OBSERVATION_TYPES):
             return Until.ROOM if self._is_feed else None
@@ -433,7 +359,7 @@ class Connection(asyncio.Protocol):
         return None
 
     def _take_request(self, message: Message) -> None:
-        if self._requests is None or not self._is_open:
+        if self._requests is None or not self._farewell.is_open:
             return
         self._requests.take(message)
         if isinstance(message, Subscribe | Unsubscribe):
@@ -446,7 +372,7 @@ class Connection(asyncio.Protocol):
             raise EndedError(RejectReason.UNEXPECTED, detail)
         if message.version != WIRE_VERSION:
             raise WireVersionError(message.version, WIRE_VERSION)
-        if not self._is_open:
+        if not self._farewell.is_open:
             return
         subscriber = self._subscriber
         certificate = common_name(self._transport.get_extra_info("peercert"))
@@ -468,6 +394,7 @@ class Connection(asyncio.Protocol):
             grant,
             number=self._number,
         )
+        self._farewell.is_stranger = False
         self._server.greeted(self)
         logger.info(
             "connection.greeted peer=%s role=%s grant=%s",
@@ -476,7 +403,7 @@ class Connection(asyncio.Protocol):
             grant.name,
         )
         subscriber.name = message.name
-        taken = self._repeats_to if self.sequence[1] else None
+        taken = self._progress.repeats_to if self._progress.sequence[1] else None
         name = self._server.instance
         subscriber.send(Hello(role=Role.SIDECAR, name=name, taken=taken))
 
@@ -484,87 +411,28 @@ class Connection(asyncio.Protocol):
         server = self._server
         if server.journal is not None:
             self._number = server.journal.greeted(hello.name, hello.sequence)
-        if self._is_feed and hello.sequence:
-            key = self.sequence = hello.name, hello.sequence
+        if not self._is_feed:
+            return
+        key = hello.name, hello.sequence
+        if hello.sequence:
             # What its feed sends again comes after all that the old one brought.
             old = server.feeds.get(key)
             if old is not None and old is not self:
                 old.abort()
             server.feeds[key] = self
-            self._repeats_to = server.sequences.last(key)
-            if hello.taken is not None:
-                # Acknowledged like all else, once it is durable. A feed that does not
-                # know of it would take it for an answer to what it never published.
-                self._last_seq = self._repeats_to
+        self._progress.begin(self._number, key, knows=hello.taken is not None)
 
     def _end_turn(self) -> None:
         self._system.end_turn()
+        progress = self._progress
+        if progress.last_seq > progress.awaited_seq:
+            progress.turn_ended()
         journal = self._server.journal
-        if journal is None:
-            self._durable_seq = self._last_seq
-        else:
-            if self._last_seq > self._awaited_seq:
-                self._awaited_seq = self._last_seq
-                journal.when_durable(partial(self._durable, self._last_seq))
-            if self._is_feed and not journal.has_room:
-                self._backlog.wait(Until.DURABLE)
-        if self._durable_seq > self._acknowledged:
-            self._acknowledge()
+        if journal is not None and self._is_feed and not journal.has_room:
+            self._backlog.wait(Until.DURABLE)
         subscriber = self._subscriber
-        if subscriber.queued and self._is_open:
+        if subscriber.queued and self._farewell.is_open:
             subscriber.flush()
-
-    def _durable(self, seq: int) -> None:
-        self._durable_seq = max(seq, self._durable_seq)
-        if self._is_open:
-            self._acknowledge()
-            self._subscriber.flush()
-
-    def _acknowledge(self) -> None:
-        # Only the newest counts, so that a slow peer can be told later.
-        if self._durable_seq > self._acknowledged and not self.is_slow:
-            self._acknowledged = self._durable_seq
-            self._subscriber.send(Acknowledged(seq=self._durable_seq))
-
-    def _reject(self, reason: RejectReason, detail: str) -> None:
-        if not self._is_open:
-            return
-        # Of strangers there may be a flood: they are counted, and logged by interval.
-        logger.log(
-            logging.WARNING if self._hello else logging.DEBUG,
-            "connection.rejected peer=%s reason=%s detail=%s",
-            self.name,
-            reason,
-            detail,
-        )
-        self._server.rejected[reason] += 1
-        self._write_last(Rejected(reason=reason, detail=detail[:MAX_TEXT_LENGTH]))
-        # A peer that is still writing when we close sees its write fail, and never
-        # reads why: let it write, and close when it does.
-        transport = self._transport
-        if not transport.is_closing():
-            if transport.can_write_eof():  # TLS has no half of a connection
-                transport.write_eof()
-            self._abort_later(ABORT_AFTER_S)
-        self._backlog.read_out()
-
-    def _write_last(self, message: Message) -> None:
-        # However slowly it is read: from here on that does not matter.
-        self._is_over = True
-        self._subscriber.send(message)
-        self._subscriber.flush()
-        self._subscriber.close()
-
-    def _close(self, timeout_s: float | None = None) -> None:
-        self._is_over = True
-        self._backlog.drop()
-        self._subscriber.close()
-        if not self._transport.is_closing():
-            self._transport.close()
-            self._abort_later(timeout_s or ABORT_AFTER_S)
-
-    def _abort_later(self, timeout_s: float) -> None:
-        self._abort_timer = self._loop.call_later(timeout_s, self._transport.abort)
 
 
 def _widen(transport: asyncio.Transport, n_bytes: int) -> None:

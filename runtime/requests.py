@@ -33,6 +33,7 @@ from ..messages import (
 from ..messages.fields import MAX_TEXT_LENGTH
 from ..messages.topics import check_pattern
 from .access import Grant
+from .farewell import EndedError
 from .operations import JOURNALED, Operation
 from .status import report
 from .subscriber import Subscriber
@@ -51,21 +52,6 @@ _TAKEN_FROM: Final[dict[Role, tuple[type, ...]]] = {
     Role.OPERATOR: (*_SUBSCRIPTIONS, *COMMAND_TYPES, *REQUEST_TYPES),
 }
 """What each role may say, besides `Heartbeat` and `Goodbye`."""
-
-
-class EndedError(Exception):
-    """Leaves the loop over a peer's messages: it has ended with this one.
-
-    Parameters
-    ----------
-    reason, detail
-        Of the `Rejected` that it is told; ``None`` after a `Goodbye`.
-    """
-
-    def __init__(self, reason: RejectReason | None = None, detail: str = "") -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 class Requests:

@@ -162,9 +162,9 @@ class Server:
         self._ungreeted.pop(connection, None)
         self._greeted.add(connection)
 
-    def repeated(self, connection: Connection, n_messages: int) -> None:
+    def repeated(self, source: str, n_messages: int) -> None:
         """Count messages of a feed that were left out: they had been taken."""
-        number = self.system.factory.tally.sources.number(connection.name)
+        number = self.system.factory.tally.sources.number(source)
         self.n_repeated[number] += n_messages
 
     def subscribed(self, connection: Connection, *, is_subscribed: bool) -> None:

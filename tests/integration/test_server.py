@@ -38,7 +38,7 @@ from beta_factory.messages import (
     Unsubscribe,
     encode,
 )
-from beta_factory.runtime import peer as peer_module
+from beta_factory.runtime import farewell as farewell_module
 from beta_factory.runtime import server as server_module
 from beta_factory.runtime.address import Address
 from beta_factory.runtime.backlog import MAX_MESSAGES_PER_TURN, MIN_MESSAGES_PER_TURN
@@ -328,7 +328,7 @@ async def test_a_fault_of_our_own_closes_the_connection_that_met_it(
 async def test_a_rejected_peer_that_does_not_read_is_cut_off_in_the_end(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_module, "ABORT_AFTER_S", 0.02)
+    monkeypatch.setattr(farewell_module, "ABORT_AFTER_S", 0.02)
     async with sidecar(socket_path, symbols=WIDE) as running:
         deaf = await running.subscriber(limit=512)
         feed = await feed_of(running)
@@ -1007,7 +1007,7 @@ async def test_over_tcp_the_chosen_port_is_told_and_a_taken_one_refused(
 async def test_a_reader_that_never_reads_does_not_hold_up_the_end(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_module, "ABORT_AFTER_S", 3600.0)
+    monkeypatch.setattr(farewell_module, "ABORT_AFTER_S", 3600.0)
     config = configured(
         str(socket_path), drain_timeout_s=0.05, outbox_high_water_bytes=1000
     )
@@ -1281,7 +1281,7 @@ def test_the_time_for_any_other_last_word_is_limited() -> None:
         for last in (framed(Goodbye()), length(2**31)):
             connection, transport = line.connect()
             connection.data_received(last)
-            loop.advance(peer_module.ABORT_AFTER_S - 0.1)
+            loop.advance(farewell_module.ABORT_AFTER_S - 0.1)
             assert not transport.is_aborted
             loop.advance(0.2)
             assert transport.is_aborted

@@ -21,7 +21,7 @@ from beta_factory.messages import (
     Subscribe,
     decode_payload,
 )
-from beta_factory.runtime import group_finder, group_reader, server
+from beta_factory.runtime import framing, group_finder, group_reader, server
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_entries import (
