@@ -126,6 +126,20 @@ class Commits:
         if self.n_bars:
             self._emit_status(np.atleast_1d(rows), announces=True)
 
+    def go_on_as(self, rows: Rows, status: Status, reason: Reason) -> None:
+        """Go on with rows that were published under a status of their own.
+
+        Parameters
+        ----------
+        rows, status, reason
+            See `override`, but that nothing is published.
+        """
+        self._standing.override(rows, status, reason)
+
+    def announce(self, rows: Rows) -> None:
+        """Publish rows as they stand, without a new pair."""
+        self._emit_status(rows, announces=True)
+
     def override_all(self, rows: Rows, status: Status | None, reason: Reason) -> None:
         """Override all rows but those that have a status of their own.
 

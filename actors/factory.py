@@ -44,7 +44,7 @@ from .row_mask import Mask, RowMask
 from .rows import BetaRows
 from .singles import SingleReturns, take_group
 from .snapshot import pack_state, unpack_state
-from .symbol import SymbolActor, SymbolWindow
+from .symbol import REASONS, SymbolActor, SymbolWindow
 from .tables import SymbolTables
 from .tally import Drop, Tally
 
@@ -274,6 +274,7 @@ class BetaFactory:
         for symbol, status in zip(header["symbols"], state["halts"], strict=True):
             if symbol in self.actors and status is not None:
                 self.actors[symbol].restore(Status(status))
+        self._show_actors()
         self.tally.dropped.update(
             {Drop(reason): n for reason, n in state["dropped"].items()}
         )
@@ -281,6 +282,18 @@ class BetaFactory:
             self.tally.held.restore(state["held"])
         self.tally.restore(state["tally"])
         self._tables.restore(state["tables"])
+
+    def _show_actors(self) -> None:
+        # Rows go on with what their actors are. Whose actor was away, or its
+        # benchmark's, was said to be degraded: that is over, and is published with the
+        # next commit.
+        statuses = [actor.status for actor in self.actors.values()]
+        for status, reason in REASONS.items():
+            rows = np.flatnonzero([each is status for each in statuses])
+            for cohort in self.cohorts:
+                cohort.go_on_as(rows, status, reason)
+        for cohort, publisher in self._outlets:
+            cohort.announce(publisher.degraded())
 
     def route(self, message: Message) -> Behavior | None:
         """Return the actor that a message is addressed to; ``None`` = nobody.

@@ -320,6 +320,12 @@ class BetaPublisher:
         counts = np.bincount(self._reason[is_stale])
         return {Reason(code): n for code, n in enumerate(counts.tolist()) if n}
 
+    def degraded(self) -> Rows:
+        """Return the rows of which it was said last that they are degraded."""
+        self._store()
+        is_degraded = (self._status == Status.DEGRADED) & (self._seq > 0)
+        return np.flatnonzero(is_degraded)
+
     def _take(self, rows: Rows, ts_event: int) -> BetaColumns:
         return BetaColumns(
             factor=self.factor,

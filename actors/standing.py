@@ -182,7 +182,11 @@ class Standing:
         self._announced.discard(row)
 
     def state(self) -> State:
-        """Return what has to be kept to go on later."""
+        """Return what has to be kept to go on later.
+
+        A status of a row's own is not: it is its actor's, or says that its actor is
+        away, which in another process it is not.
+        """
         return {
             "now_ns": self._now_ns,
             "announced": PerRow(self._announced_mask(), 0),
@@ -191,9 +195,6 @@ class Standing:
             "was_warm": PerRow(self._was_warm, 0),
             "seen_at": PerRow(self._seen_at, -1),
             "is_late": PerRow(self._is_late, 0),
-            "overridden": PerRow(self._overridden, 0),
-            "override_status": PerRow(self._override_status, 0),
-            "override_reason": PerRow(self._override_reason, 0),
         }
 
     def restore(self, state: State) -> None:
@@ -205,14 +206,9 @@ class Standing:
         self._was_warm[:] = state["was_warm"]
         self._seen_at[:] = state["seen_at"]
         self._is_late[:] = state["is_late"]
-        self._overridden[:] = state["overridden"]
-        self._override_status[:] = state["override_status"]
-        self._override_reason[:] = state["override_reason"]
-        self._n_overridden = int(np.count_nonzero(self._overridden))
         self._has_revisions = bool(self.revision.any())
         self._all_were_warm = bool(self._was_warm.all())
         self._silent_from = 0
-        self._note_quiet()
 
     def _note_quiet(self) -> None:
         self.is_quiet = np.isin(self._override_status, _QUIET) & self._overridden

@@ -1,7 +1,7 @@
 """One symbol's actor: the owner of its row in every factor's windows."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..estimators import LARGEST
 from ..messages import (
@@ -66,7 +66,7 @@ class SymbolActor:
     @property
     def reason(self) -> Reason:
         """Why ``status`` is what it is."""
-        return _REASONS.get(self.status, Reason.NONE)
+        return Reason.NONE if self.status is None else REASONS[self.status]
 
     def receive(self, message: Message) -> Outgoing:
         """Stage a `ReturnObserved`; the commit of the turn computes.
@@ -110,7 +110,7 @@ class SymbolActor:
         )
 
     def restore(self, status: Status) -> None:
-        """Go on as halted or removed: the windows say so already."""
+        """Go on as halted or removed: the windows say so when all are restored."""
         self.status = status
         for window in self._windows:
             self._apart.mark(window.row)
@@ -159,8 +159,10 @@ class SymbolActor:
             window.override(window.row, status, self.reason)
 
 
-_REASONS: dict[Status | None, Reason] = {
+REASONS: Final = {
     Status.HALTED: Reason.HALTED_BY_OPERATOR,
     Status.REMOVED: Reason.REMOVED_BY_OPERATOR,
 }
+"""Why an actor takes no returns, by what it is then."""
+
 _REFUSALS = {Status.HALTED: Drop.HALTED, Status.REMOVED: Drop.UNKNOWN_SYMBOL}

@@ -111,9 +111,8 @@ class Journal:
         return self.n_pending_bytes < self._max_pending_bytes
 
     def run_started(self, instance: str, config: str) -> None:
-        """Write down that a run begins."""
+        """Write down that a run begins; its first turn holds what follows from it."""
         self._parts.append(RunStarted(instance, config))
-        self.turn_ended(())
 
     def greeted(self, name: str, sequence: str) -> int:
         """Write down that a peer said who it is; return its number."""

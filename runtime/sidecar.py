@@ -165,6 +165,7 @@ async def serve(
             if board is not None:
                 board.write(_last_values(factory))
         system.start()
+        system.end_turn()  # what changes because this is another process
         logger.info(
             "sidecar.listening address=%s symbols=%d factors=%d",
             address,

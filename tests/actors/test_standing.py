@@ -51,6 +51,8 @@ def test_each_silence_is_found_at_the_bar_that_makes_it_too_long(
         if rng.random() < 0.1:  # goes on elsewhere
             moved = Standing(N_ROWS, model)
             moved.restore(unpack_state(pack_state(standing.state())))
+            halted = np.flatnonzero(overridden)  # which their actors keep
+            moved.override(halted, Status.HALTED, Reason.HALTED_BY_OPERATOR)
             standing = moved
         fell = standing.fallen_silent(newest)
         assert fell.tolist() == [

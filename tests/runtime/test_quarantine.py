@@ -65,8 +65,9 @@ class Line:
             on_turn=self.journal.turn_ended,
         )
         self.server = Server(self.system, instance="test", journal=self.journal)
-        self.system.start()
         self.journal.run_started("test", run.to_json())
+        self.system.start()
+        self.system.end_turn()
         self.feed, _ = self._connect(Role.FEED)
         self.operator, self._answers = self._connect(Role.OPERATOR)
 

@@ -96,9 +96,10 @@ class LiveRun:
             on_turn=self.journal.turn_ended,
         )
         self.tables = SymbolTables(self.factory.row_of, "feed")
-        self.system.start()
         self.writer.start()
         self.journal.run_started("run", run.to_json())
+        self.system.start()
+        self.system.end_turn()
         self.peer = self.journal.greeted("feed", "of today")
 
     def take(self, bars: Iterable[int], *, late_ns: int = 0) -> "LiveRun":
