@@ -178,6 +178,9 @@ class BetaFactory:
     def advance_clock(self, now_ns: int) -> list[BetaUpdated]:
         """Tell the time, for symbols that are stale by it; return what follows.
 
+        What is taken counts as of the call before it. So tell the time before the
+        first message too, and again after `restore`: a pause is no message's fault.
+
         Parameters
         ----------
         now_ns

@@ -40,7 +40,8 @@ class Standing:
         self._min_observations = model.min_observations
         self._stale_bars = model.stale_bars
         self._stale_ns = model.stale_ns
-        self._now_ns = 0
+        self._now_ns = -1
+        """When the clock was last looked at; -1 = never."""
         self.revision = np.zeros(n_rows, dtype=np.int32)
         """Corrections of each row since its newest pair."""
         self._noted_pair = np.full(n_rows, -1, dtype=np.int64)
@@ -60,7 +61,8 @@ class Standing:
         for shared in (self._no_revisions, self._all_ok, self._no_reasons):
             shared.setflags(write=False)
         self._seen_at = np.full(n_rows, -1, dtype=np.int64)
-        """Time on the clock of each row's newest pair; -1 = none yet."""
+        """When the clock was last looked at before each row's newest pair; -1 = none
+        yet, or never."""
         self._is_late = np.zeros(n_rows, dtype=np.bool_)
         """Rows whose silence was too long when the clock was last looked at."""
         self._last_pair_cells = self._noted_pair.data
@@ -247,9 +249,11 @@ class Standing:
 
     def fallen_silent_by(self, now_ns: int) -> Rows:
         """Set the clock; return the rows whose silence has become too long by it."""
-        self._now_ns = max(self._now_ns, now_ns)
         if self._stale_ns is None:
             return NO_ROWS
+        if self._now_ns < 0:  # when those came that came before it, nobody knows
+            self._seen_at[self.known()] = now_ns
+        self._now_ns = max(self._now_ns, now_ns)
         fell = self._now_ns - self._seen_at >= self._stale_ns
         fell &= self._seen_at >= 0
         fell &= ~self._is_late

@@ -14,8 +14,9 @@ benchmark before the symbol:
 
 Silence is found when the clock is looked at, so the hot path only leaves a mark. A mark
 counts as of the look before it: a silence is found at the first look after
-``feed_timeout``, and at most the time between two looks too early. Repetition is found
-when a bar ends, that is when the next one opens.
+``feed_timeout``, and at most the time between two looks too early. So whoever begins,
+or goes on after a pause, looks at the clock before the first message. Repetition is
+found when a bar ends, that is when the next one opens.
 
 What was taken is what counts: held, late and repeated returns are no sign of life. One
 that finds no benchmark is, for that is not the symbol's fault.

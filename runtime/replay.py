@@ -171,6 +171,7 @@ class Replayer:
         self._timers.clear()
         self.system = self._run_factory(factory)
         self.system.start()
+        self.system.advance_clock()
 
     def _run_factory(self, factory: BetaFactory) -> System:
         self._tables = SymbolTables(factory.row_of)

@@ -165,7 +165,10 @@ async def serve(
             if board is not None:
                 board.write(_last_values(factory))
         system.start()
-        system.end_turn()  # what changes because this is another process
+        # Before any message is taken: it counts as of the look before it, and the last
+        # one may be that of a process that ended long ago.
+        system.advance_clock()
+        system.end_turn()
         logger.info(
             "sidecar.listening address=%s symbols=%d factors=%d",
             address,

@@ -4,13 +4,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beta_factory import BetaFactory, BetaUpdated
 from beta_factory.actors.config import MarketBetaConfig
 from beta_factory.actors.snapshot import pack_state, unpack_state
 from beta_factory.actors.standing import Standing
 from beta_factory.messages import Reason, Status
-from strategies import examples, seeds
+from strategies import BENCHMARK, asset, bench, examples, seeds
 
 N_ROWS = 6
+SECOND = 10**9
+NOW = 1_700_000_000 * SECOND
+BY_CLOCK = MarketBetaConfig(20, 3, stale_after="30s")
 
 
 @given(seeds, st.integers(3, 9))
@@ -98,3 +102,40 @@ def test_rows_that_are_all_well_say_what_they_would_say_one_by_one(seed: int) ->
                 each.amended(rows[:1], newest, is_correction=True)
         assert together.revisions(None).tolist() == alone.revision.tolist()
         assert together.revisions(rows).tolist() == alone.revision[rows].tolist()
+
+
+def fed_by_the_second(factory: BetaFactory, first: int, n: int) -> list[BetaUpdated]:
+    updates: list[BetaUpdated] = []
+    for second in range(first, first + n):
+        ts = NOW + second * SECOND
+        updates += factory.receive(bench(ts, 0.01 * (second % 7)))
+        updates += factory.receive(asset("AAPL", ts, 0.01 * (second % 5)))
+    return updates
+
+
+def statuses(updates: list[BetaUpdated]) -> list[tuple[Status, Reason]]:
+    return [(update.status, update.reason) for update in updates]
+
+
+def test_nobody_is_late_at_the_first_look_at_the_clock() -> None:
+    factory = BetaFactory(["AAPL"], benchmark=BENCHMARK, config=BY_CLOCK)
+    fed_by_the_second(factory, 0, 5)
+    assert factory.advance_clock(NOW + 5 * SECOND) == []
+    assert factory.advance_clock(NOW + 34 * SECOND) == []
+    late = factory.advance_clock(NOW + 35 * SECOND)
+    assert statuses(late) == [(Status.STALE, Reason.NO_RECENT_PAIR)]
+
+
+def test_a_pair_after_a_pause_counts_as_of_the_look_after_the_pause() -> None:
+    guarded = MarketBetaConfig(20, 3, stale_after="30s", feed_timeout="30s")
+    factory = BetaFactory(["AAPL"], benchmark=BENCHMARK, config=guarded)
+    factory.advance_clock(NOW)
+    fed_by_the_second(factory, 0, 5)
+    factory.advance_clock(NOW + 5 * SECOND)
+    after = BetaFactory(["AAPL"], benchmark=BENCHMARK, config=guarded)
+    after.restore(factory.snapshot())
+    paused = after.advance_clock(NOW + 3600 * SECOND)
+    assert statuses(paused) == [(Status.STALE, Reason.FEED_SILENT)]
+    back = fed_by_the_second(after, 3600, 1)
+    assert statuses(back)[-1] == (Status.OK, Reason.NONE)
+    assert after.advance_clock(NOW + 3601 * SECOND) == []

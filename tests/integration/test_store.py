@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import anyio
 import pytest
 from commands import command
 from msgspec.structs import replace
 from processes import SidecarProcess
 from stores import RUN, SYMBOLS, LiveRun, bar, uninterrupted
 
-from beta_factory import Role, connect
+from beta_factory import MarketBetaConfig, Role, connect
+from beta_factory.actors import Factor
 from beta_factory.messages import (
     Acknowledged,
     Observation,
@@ -26,9 +28,14 @@ from beta_factory.messages import (
     beta_topic,
 )
 from beta_factory.runtime.client import Backoff, BetaClient
+from beta_factory.runtime.config import ServerConfig, SidecarConfig, StoreConfig
+from beta_factory.runtime.durability import Durability
+from beta_factory.runtime.journal_entries import RunStarted, decode_entries
 from beta_factory.runtime.operator_client import ask
 from beta_factory.runtime.replay import Digest
+from beta_factory.runtime.sidecar import serve
 from beta_factory.runtime.snapshotter import Snapshotter
+from beta_factory.runtime.store import reading
 from testkit import Peer
 
 pytestmark = pytest.mark.integration
@@ -130,6 +137,26 @@ async def test_what_is_sent_again_after_a_kill_counts_once(sidecar: Sidecar) -> 
         await sidecar.acknowledged(peer, await send(peer, 0, 15))  # all of it, and more
         await sidecar.check(15)
         assert "dropped   none" in await sidecar.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_run_looks_at_the_clock_before_it_takes_anything(
+    tmp_path: Path,
+) -> None:
+    config = SidecarConfig(
+        symbols=SYMBOLS,
+        factors=(Factor("SPY", model=MarketBetaConfig(20, 3, feed_timeout="1h")),),
+        server=ServerConfig(address=f"unix://{tmp_path}/sidecar.sock"),
+        store=StoreConfig(path=str(tmp_path / "store.sqlite"), policy=Durability.OS),
+    )
+    stop = anyio.Event()
+    await serve(config, stop, on_listening=lambda _address: stop.set())
+    assert config.store.path is not None
+    with reading(config.store.path) as store:
+        (chunk,) = store.chunks(1)
+    first = next(iter(decode_entries(chunk.first, chunk.entries))).turn
+    assert first.looked
+    assert [type(part) for part in first.parts] == [RunStarted]
 
 
 @pytest.mark.asyncio

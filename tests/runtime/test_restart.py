@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stores import RUN, LiveRun, bar, recovered
+from stores import FIRST_NS, RUN, LiveRun, bar, recovered
 
 from beta_factory import BetaFactory, BetaUpdated, beta_topic
 from beta_factory.actors.behavior import Outgoing
 from beta_factory.actors.symbol import SymbolActor
 from beta_factory.messages import HaltSymbol, Message, Reason, Status, encode
 from beta_factory.runtime.cell import CellState
+from beta_factory.runtime.look_back import replay_store
 from strategies import asset, bench
 from testkit import RESTART_S, SYMBOLS, Stage, VirtualLoop, bars_of, virtual_loop
 
@@ -56,6 +57,12 @@ def gone_on(loop: VirtualLoop, snapshot: bytes) -> Stage:
 
 def said(update: BetaUpdated) -> tuple[Status, Reason]:
     return update.status, update.reason
+
+
+def said_last(live: LiveRun) -> tuple[Status, Reason]:
+    latest = live.factory.latest("beta.market.AAPL")
+    assert latest is not None
+    return said(latest)
 
 
 def test_an_actor_that_was_away_is_back_in_the_next_process(loop: VirtualLoop) -> None:
@@ -157,3 +164,17 @@ def test_a_run_after_a_failure_is_recovered_as_it_was(
             assert latest is not None
             assert said(latest) == OK
             assert found.replay.factory.latest(topic) == latest
+
+
+def test_what_is_heard_after_a_pause_is_not_late(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    LiveRun(path).take(range(10)).end()
+    pause = 3600
+    live = LiveRun(path, now_ns=FIRST_NS + pause * 10**9)
+    assert said_last(live) == (Status.STALE, Reason.NO_RECENT_PAIR)  # for an hour
+    live.take(range(pause, pause + 4)).wait(1)
+    assert said_last(live) == OK
+    live.end()
+    found = recovered(path)
+    assert not found.damage
+    assert replay_store(str(path)).n_updates == found.replay.n_published

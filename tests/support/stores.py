@@ -59,11 +59,17 @@ class LiveRun:
     ----------
     path
         The store; it goes on from what is in it.
+    run
+        What it estimates.
+    now_ns
+        When it begins.
     """
 
-    def __init__(self, path: Path, *, run: RunConfig = RUN) -> None:
+    def __init__(
+        self, path: Path, *, run: RunConfig = RUN, now_ns: int = FIRST_NS
+    ) -> None:
         self.path = str(path)
-        self.clock = ReplayClock(FIRST_NS)
+        self.clock = ReplayClock(now_ns)
         self.timers = ReplayTimers(self.clock)
         self.digest = Digest()
         self.durable: list[int] = []
@@ -99,6 +105,7 @@ class LiveRun:
         self.writer.start()
         self.journal.run_started("run", run.to_json())
         self.system.start()
+        self.system.advance_clock()
         self.system.end_turn()
         self.peer = self.journal.greeted("feed", "of today")
 
