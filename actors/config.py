@@ -1,13 +1,16 @@
 """What to estimate: the configuration of one factor's betas."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
+import numpy as np
+from msgspec import structs
 
 from ..messages import ConfigError
 from .calendars import Calendar, calendar_of
 from .durations import DAY_NS, parse_duration
+from .values import reason_of
 
 FEWEST_OBSERVATIONS = 3
 """Two pairs always lie on a line: below three there is no standard error."""
@@ -33,9 +36,9 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Raises
     ------
     ConfigError
-        With every field that is wrong: above all when the window can never hold
-        ``min_observations`` pairs, or when ``min_observations`` is too small for a
-        standard error.
+        With every field that is wrong: of another type, or a word that is none of
+        its own; when the window can never hold ``min_observations`` pairs, or
+        ``min_observations`` is too small for a standard error; and so on.
     """
 
     lookback_length: int | str = 390
@@ -89,7 +92,9 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     of a benchmark, are `stale` and say which side is frozen."""
 
     def __post_init__(self) -> None:
-        problems = [*_length_problems(self), *_other_problems(self)]
+        problems = _type_problems(self)
+        if not problems:  # for what the fields say to each other
+            problems = [*_length_problems(self), *_other_problems(self)]
         if not problems:  # which of the window's own length are the past's
             problems = _guard_problems(self)
         if problems:
@@ -160,7 +165,7 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def unguarded(self) -> "MarketBetaConfig":
         """The same windows, of whatever is taken."""
-        return msgspec.structs.replace(self, **_NO_GUARD)
+        return structs.replace(self, **_NO_GUARD)
 
     @property
     def robust_bars(self) -> int | None:
@@ -195,7 +200,7 @@ class MarketBetaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _NO_GUARD: dict[str, Any] = {
     field.name: field.default
-    for field in msgspec.structs.fields(MarketBetaConfig)
+    for field in structs.fields(MarketBetaConfig)
     if field.name
     in {
         "max_abs_return",
@@ -209,7 +214,30 @@ _NO_GUARD: dict[str, Any] = {
 """The keys that decide what comes into a window and what is said of it, but not what a
 window is: with other values it goes on."""
 
+_TYPES: Final = {f.name: f.type for f in structs.fields(MarketBetaConfig)}
+
+_PLAIN: Final[dict[type, type]] = {
+    **dict.fromkeys((np.int32, np.int64), int),
+    **dict.fromkeys((np.float32, np.float64), float),
+}
+"""What numpy counts with is a number all the same."""
+
 Problems = list[tuple[str, str]]
+
+
+def _type_problems(model: MarketBetaConfig) -> Problems:
+    # The decoder of a file checks types, the constructor does not.
+    problems: Problems = []
+    for key, wanted in _TYPES.items():
+        value: Any = getattr(model, key)
+        if type(value) in _PLAIN:
+            value = _PLAIN[type(value)](value)
+            structs.force_setattr(model, key, value)
+        try:
+            msgspec.convert(value, wanted)
+        except msgspec.ValidationError as error:
+            problems.append((key, reason_of(wanted, value, error)))
+    return problems
 
 
 def _length_problems(model: MarketBetaConfig) -> Problems:

@@ -401,17 +401,23 @@ def _are_of(stored: list[Any], factors: tuple[Factor, ...]) -> bool:
     return [f.windows for f in known] == [f.windows for f in factors]
 
 
-def _check(symbols: Sequence[str], factors: Sequence[Factor]) -> None:
+def _check(symbols: Sequence[str], factors: Sequence[Any]) -> None:
+    # No constructor has checked the types of a factor.
     problems: list[tuple[str, str]] = []
     if isinstance(symbols, str) or not symbols:
         problems.append(("symbols", "must be a non-empty list of names"))
-    names = [("symbols", symbol) for symbol in symbols]
+    names: list[tuple[str, Any]] = [("symbols", symbol) for symbol in symbols]
     names += [(f"factors.{f.name}", f.name) for f in factors]
     names += [(f"factors.{f.name}.benchmark", f.benchmark) for f in factors]
     problems.extend(
         (path, f"must have 1 to {MAX_NAME_LENGTH} characters, was {name!r}")
         for path, name in names
-        if not 1 <= len(name) <= MAX_NAME_LENGTH
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_LENGTH
+    )
+    problems.extend(
+        (f"factors.{f.name}.model", f"must be a MarketBetaConfig, was {f.model!r}")
+        for f in factors
+        if not isinstance(f.model, MarketBetaConfig)
     )
     if not factors:
         problems.append(("factors", "must hold at least one factor"))

@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
+from ..actors.values import hint
 from ..messages import ConfigError
 from ..messages.fields import Name
 from .config import SidecarConfig
@@ -28,7 +29,6 @@ from .reading import (
     Reader,
     Table,
     as_table,
-    hint,
     key_text,
     parse_toml,
     read_text,

@@ -8,21 +8,20 @@ The structs are the one description of a section: its keys, types, bounds and de
 A ``[factors.<name>]`` section has the keys of `Factor` and of `MarketBetaConfig`.
 """
 
-import operator
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, ClassVar, Final, cast
 
 import msgspec
-from msgspec import inspect, structs
+from msgspec import structs
 
 from ..actors import Factor, MarketBetaConfig
+from ..actors.values import hint, reason_of
 from ..messages import ConfigError
 from ..messages.fields import MAX_SYMBOLS, Name
 
@@ -95,7 +94,7 @@ class Reader:
                 return value
             reason = f"must be finite, was {value}"
         except msgspec.ValidationError as error:
-            reason = _reason(inspect.type_info(kind), raw, error)
+            reason = reason_of(kind, raw, error)
         self.report(path, reason)
         return WRONG
 
@@ -193,19 +192,6 @@ class Reader:
         return Factor(benchmark, name, model)
 
 
-def hint(
-    key: str,
-    known: Iterable[str],
-    places: Mapping[str, str] | None = None,
-    *,
-    cutoff: float = 0.65,
-) -> str:
-    """Return a guess at what was meant, to stand behind a reason; or nothing."""
-    close = get_close_matches(key, known, n=1, cutoff=cutoff)
-    guess = (places or {}).get(key) or "".join(close)
-    return f"; did you mean '{guess}'?" if guess else ""
-
-
 def as_table(raw: object) -> Table:
     """Return a table as it is, and anything else as an empty one."""
     return cast("Table", raw) if isinstance(raw, dict) else {}
@@ -234,39 +220,3 @@ def _syntax_problem(error: ValueError, text: str) -> tuple[str, str]:
         lines = text.split("\n")
         place = f"line {len(lines)}, column {len(lines[-1]) + 1}"
     return place, reason[:1].lower() + reason[1:]
-
-
-_BOUNDS: Final = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-
-
-def _reason(kind: inspect.Type, raw: object, error: msgspec.ValidationError) -> str:
-    # What msgspec found, in this project's words.
-    if isinstance(kind, inspect.UnionType):
-        kind = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
-    was = shortened(raw)
-    match kind:
-        case inspect.IntType() | inspect.FloatType():
-            wanted = int if isinstance(kind, inspect.IntType) else int | float
-            if isinstance(raw, bool) or not isinstance(raw, wanted):
-                whole = "whole " if wanted is int else ""
-                return f"must be a {whole}number, was {was}"
-            if isinstance(raw, float) and not isfinite(raw):
-                return f"must be finite, was {was}"
-            for name, words in _BOUNDS.items():
-                bound = getattr(kind, name)
-                if bound is not None and not getattr(operator, name)(raw, bound):
-                    limit = f"{bound:g}" if isinstance(bound, float) else bound
-                    return f"must be {words} {limit}, was {was}"
-        case inspect.StrType() if not isinstance(raw, str):
-            return f"must be a string, was {was}"
-        case inspect.StrType(pattern=str()):  # not repeated: it may be the secret
-            return "must be the name of a variable"
-        case inspect.StrType() if not raw:
-            return "must not be empty"
-        case inspect.StrType(max_length=limit) if isinstance(raw, str) and limit:
-            return f"must be at most {limit} characters, was {len(raw)}"
-        case inspect.EnumType(cls=choices) | inspect.LiteralType(values=choices):
-            return f"must be one of {', '.join(map(str, choices))}, was {was}"
-        case _:
-            pass
-    return f"{str(error)[:1].lower()}{str(error)[1:]}, was {was}"

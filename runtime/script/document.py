@@ -18,6 +18,7 @@ import msgspec
 from msgspec import structs
 
 from ...actors import Factor
+from ...actors.values import hint
 from ...messages import ConfigError
 from ..bars import Bars
 from ..config import ActorsConfig
@@ -27,7 +28,6 @@ from ..reading import (
     Reader,
     Table,
     as_table,
-    hint,
     key_text,
     parse_toml,
     read_text,

@@ -1,8 +1,11 @@
 """What a configuration refuses, each with its key and its reason."""
 
+import re
+from math import nan
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from beta_factory import BetaFactory, Factor, MarketBetaConfig
@@ -82,6 +85,77 @@ def test_the_defaults_are_a_session_of_minutes_and_an_hour_to_warm_up() -> None:
     config = MarketBetaConfig()
     assert (config.lookback_length, config.min_observations) == (390, 60)
     assert Factor("SPY") == Factor("SPY", "market", config)
+
+
+def a_model(**keys: Any) -> MarketBetaConfig:
+    whole: dict[str, Any] = {"lookback_length": 20, "min_observations": 3} | keys
+    return MarketBetaConfig(**whole)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        (
+            {"window": "sessions"},
+            (
+                "window: must be one of bars, pairs, session, time, was 'sessions'; "
+                "did you mean 'session'?"
+            ),
+        ),
+        (
+            {"overnight": "excluded", "bar_interval": "1min"},
+            (
+                "overnight: must be one of exclude, include, was 'excluded'; "
+                "did you mean 'exclude'?"
+            ),
+        ),
+        ({"returns": "foo"}, "returns: must be one of log, simple, was 'foo'"),
+        ({"stale_after": 2.5}, "stale_after: must be a whole number, was 2.5"),
+        ({"stale_after": True}, "stale_after: must be a whole number, was True"),
+        ({"min_observations": 3.5}, "min_observations: must be a whole number, was"),
+        ({"min_observations": "60"}, "min_observations: must be a whole number, was"),
+        ({"lookback_length": nan}, "lookback_length: must be a whole number, was nan"),
+        ({"lookback_length": None}, "lookback_length: must be a whole number, was"),
+        ({"allowed_lateness": 1.5}, "allowed_lateness: must be a whole number, was"),
+        ({"half_life": nan}, "half_life: must be above 0, was nan"),
+        ({"half_life": [3.0]}, "half_life: must be a number, was [3.0]"),
+        ({"max_abs_return": "1"}, "max_abs_return: must be a number, was '1'"),
+        ({"feed_timeout": 5}, "feed_timeout: must be a string, was 5"),
+        ({"bar_interval": 60}, "bar_interval: must be a string, was 60"),
+        (
+            {"window": "weekly", "robust_window": 0.5},
+            (
+                "window: must be one of bars, pairs, session, time, was 'weekly'; "
+                "robust_window: must be a whole number, was 0.5"
+            ),
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_code_as_in_a_file(
+    keys: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        a_model(**keys)
+
+
+def test_a_number_of_numpy_is_a_number() -> None:
+    config = a_model(lookback_length=np.int64(20), max_abs_return=np.float64(0.5))
+    assert config == MarketBetaConfig(20, 3, max_abs_return=0.5)
+    assert type(config.lookback_length) is int
+    assert type(config.max_abs_return) is float
+
+
+def test_a_factor_has_names_and_a_model() -> None:
+    wrong = Factor(5, model={"lookback_length": 5})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError) as refused:
+        BetaFactory(["AAPL"], factors=[wrong])
+    assert refused.value.problems == (
+        ("factors.market.benchmark", "must have 1 to 64 characters, was 5"),
+        (
+            "factors.market.model",
+            "must be a MarketBetaConfig, was {'lookback_length': 5}",
+        ),
+    )
 
 
 def test_a_configuration_is_a_value() -> None:
