@@ -20,7 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .ewma_sums import Decay, EwmaSums
+from .decay import Decay
+from .ewma_sums import EwmaSums
 from .grid import AmendableGrid, Rows, usable
 from .moments import Floats
 from .ols import STATISTICS

@@ -38,7 +38,6 @@ D. H. D. West, "Updating mean and variance estimates: an improved method",
 Communications of the ACM 22 (1979).
 """
 
-from decimal import Context, Decimal
 from math import nan
 from typing import Any, Final
 
@@ -46,6 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import double_double as dd
+from .decay import Decay
 from .double_scalars import Pair
 from .ewma_step import LARGE, SMALLER, decayed, step
 from .grid import Rows
@@ -73,53 +73,8 @@ _NOISE: Final = 2.0**-92
 """What is left of a sum when it is less than this part of its terms."""
 FEW_ROWS: Final = 12
 """So many are faster one by one: numpy's fixed cost is that of some fifteen of them."""
-_FORGOTTEN: Final = 1100
-"""Half-lives after which a weight of 1 is not a double any more."""
-_MOST_FACTORS: Final = 1 << 12
 
 _Integers = NDArray[np.int64]
-
-
-class Decay:
-    """The factors by which weights fall, as double-doubles.
-
-    Parameters
-    ----------
-    half_life
-        The age at which a weight is a half, above 0, in units of the ages.
-    """
-
-    def __init__(self, half_life: float) -> None:
-        self.half_life = Decimal(half_life)
-        self._known: dict[int, tuple[float, float]] = {}
-        self._context = Context(prec=60)
-
-    def factor(self, age: int) -> tuple[float, float]:
-        """Return ``2**(-age / half_life)``; 0 when it is none of the doubles."""
-        known = self._known.get(age)
-        if known is None:
-            if len(self._known) >= _MOST_FACTORS:
-                self._known.clear()
-            known = self._known[age] = self._compute(age)
-        return known
-
-    def factors(self, ages: _Integers) -> dd.Double2:
-        """Return the factors of some ages, shaped like them."""
-        if len(ages) and (ages == ages[0]).all():
-            high, low = self.factor(int(ages[0]))
-            return dd.Double2(np.full(len(ages), high), np.full(len(ages), low))
-        distinct, where = np.unique(ages, return_inverse=True)
-        table = np.array([self.factor(age) for age in distinct.tolist()]).reshape(-1, 2)
-        return dd.Double2(table[where, 0], table[where, 1])
-
-    def _compute(self, age: int) -> tuple[float, float]:
-        context = self._context
-        half_lives = context.divide(Decimal(age), self.half_life)
-        if half_lives > _FORGOTTEN:
-            return 0.0, 0.0
-        exact = context.power(Decimal(2), -half_lives)
-        high = float(exact)
-        return high, float(context.subtract(exact, Decimal(high)))
 
 
 class EwmaSums:
