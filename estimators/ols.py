@@ -7,12 +7,26 @@
     t_stat = beta / std_error        r_squared = beta * cxy / cyy
 
 Rule: an undefined number is NaN and nothing else is. All are undefined below
-``min_observations`` pairs and where the benchmark did not move (``cxx == 0``, which is
-exact, see `moments`). The residual statistics need three pairs. A constant asset has
-beta 0 and standard error 0, and neither r_squared nor t_stat. On an exact line the
-standard error is 0 and t_stat infinite.
+``min_observations`` pairs and where the benchmark did not move (``cxx <= 0``: one that
+stands still gives an exact 0, see `sums`, and rounding may go below). The residual
+statistics need three pairs. A constant asset has beta 0 and standard error 0, and
+neither r_squared nor t_stat. On an exact line the standard error is 0 and t_stat
+infinite.
 
 Roots are taken before products, so that data of 1e-150 does not underflow.
+
+The formulas stand in five places, each for a number of rows, and give the same bits in
+all of them (`tests/estimators/test_ols.py`): whoever changes an operation here, or the
+order of two, changes it there.
+
+* `solve`, the readable one, over arrays;
+* `solve_one`, over the floats of one row;
+* `lone.LonePairs.take_one`, over one row of which the bar's share is known;
+* `whole.WholePass.estimate`, over all rows of a bar;
+* `panel_solve.Solver.solve`, over all bars of complete columns.
+
+Two more solve sums of more digits, with results of their own: `recalc`, for windows
+that doubles cannot answer, and `ewma_sums`, with weights.
 
 References
 ----------

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beta_factory.estimators import AmendableSlab
 from beta_factory.estimators.ols import (
     ALL_STATISTICS,
     ALPHA,
@@ -26,6 +27,7 @@ from beta_factory.estimators.ols import (
     solve,
     solve_one,
 )
+from beta_factory.estimators.panel import Panel
 from beta_factory.estimators.sums import centre_one
 from exact import exact_ols
 from strategies import FloatArray, examples, seeds
@@ -87,6 +89,46 @@ def test_solving_arrays_and_solving_floats_gives_the_same_bits(
     rows = [moments(content) for content in contents]
     scalars = [solve_one(row, min_observations) for row in rows]
     assert bits(np.array(scalars).T) == bits(solved(rows, min_observations))
+
+
+@examples(25)
+@given(
+    seed=seeds,
+    fewest=st.integers(2, 5),
+    noise=st.sampled_from([0.0, 1e-9, 1e-3, 1.0, 1e4]),
+    digits=st.sampled_from([1, 17]),
+    missing=st.sampled_from([0.0, 0.0, 0.3]),
+)
+def test_all_five_places_of_the_formulas_have_the_same_bits(
+    seed: int, fewest: int, noise: float, digits: int, missing: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    n_bars, n_rows, length = 20, 4, 8
+    x = rng.normal(size=n_bars).round(digits)
+    y = np.outer(x, rng.normal(size=n_rows)) + noise * rng.normal(size=(n_bars, n_rows))
+    y[rng.random(y.shape) < missing] = nan
+    panel = Panel(list(y.T), x, lookback_length=length, min_observations=fewest)
+    columns = panel.estimate() or [None] * n_rows
+    together, one_by_one, alone = (
+        AmendableSlab(n_rows, length, fewest) for _ in range(3)
+    )
+    for bar, returns in enumerate(y):
+        for slab in (together, one_by_one, alone):
+            slab.advance(bar, float(x[bar]))
+        together.fill(returns)
+        _, whole = together.estimate()
+        readable = together.estimate(full=True)[1][:STATISTICS]
+        assert bits(whole) == bits(readable)
+        for row, value in enumerate(returns.tolist()):
+            wanted = bits(readable[:, row])
+            column = columns[row]
+            if column is not None:
+                assert bits(column.statistics[:STATISTICS, bar]) == wanted
+            if not math.isnan(value):
+                one_by_one.cells[row] = alone.cells[row] = value
+                one_by_one.add_one(row)
+                assert bits(one_by_one.estimate_one(row)[1]) == wanted
+                assert bits(alone.take_one(row)[1]) == wanted
 
 
 @examples(67)
