@@ -20,7 +20,7 @@ from ..estimators import (
 from ..messages import InvalidReturnsError, Status
 from .batch_status import Statuses, mark_silence, statuses_of
 from .config import MarketBetaConfig
-from .guarded_series import GuardedSeries, guarded
+from .guarded_series import TakenSeries, guarded
 from .openings import Openings
 from .windows import windows_of
 
@@ -181,7 +181,7 @@ def _taken(
     assets: NDArray[np.float64],
     stamps: NDArray[np.int64],
     session_opens: list[int],
-) -> GuardedSeries:
+) -> TakenSeries:
     # The bars that each row opens, and what is taken of it, by the live rules.
     openings = Openings(config)
     usable = np.where(np.abs(benchmark) <= LARGEST, benchmark, np.nan)
@@ -200,7 +200,7 @@ def _taken(
         for open_stamp in earlier:
             openings.open_session(open_stamp)
         opened.append(openings.next(stamp, benchmark_return))
-    return GuardedSeries(opened, assets, np.zeros(assets.shape, dtype=np.bool_))
+    return TakenSeries(opened, assets, np.zeros(assets.shape, dtype=np.bool_))
 
 
 def _stamps_of_opens(session_opens: ArrayLike) -> list[int]:

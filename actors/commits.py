@@ -2,7 +2,7 @@
 
 Rule: rows are computed in the order in which they were staged, and the same bits come
 out however many there are. A few rows cost less as scalars, many as a gather, most as a
-whole pass (see `estimators.moments`), so the choice is only about time.
+whole pass (see `estimators.slab`), so the choice is only about time.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ class Commits:
         self.ts_event = -1
         """Stamp of the newest bar; -1 before the first."""
         self.updates: list[BetaColumns | BetaRows] = []
-        """What was computed since `drain` was last called."""
+        """What was computed, oldest first; who takes it out leaves an empty list."""
         self.n_pairs: int = 0
         """Pairs completed so far."""
         self._slab = windows_of(factor.model, n_rows)
@@ -60,13 +60,6 @@ class Commits:
     def n_bars(self) -> int:
         """Bars opened so far."""
         return self._slab.newest + 1
-
-    def drain(self) -> list[BetaColumns | BetaRows]:
-        """Return what was computed since the last call, oldest first."""
-        updates = self.updates
-        if updates:
-            self.updates = []
-        return updates
 
     def commit(self) -> None:
         """Add the staged rows to their windows and compute their updates."""

@@ -19,7 +19,7 @@ from .openings import Openings
 from .watch import Watch
 
 
-class GuardedSeries(NamedTuple):
+class TakenSeries(NamedTuple):
     """What was taken of some series."""
 
     opened: list[list[Opening]]
@@ -91,7 +91,7 @@ def guarded(
     openings: Openings,
     rows: Iterable[tuple[int, float, Floats, list[int]]],
     n_assets: int,
-) -> GuardedSeries:
+) -> TakenSeries:
     """Take series as the live path would.
 
     Parameters
@@ -122,7 +122,7 @@ def guarded(
             taken.append(np.full(n_assets, nan))
         dead.append(guard.is_dead())
     shape = (len(opened), n_assets)
-    return GuardedSeries(
+    return TakenSeries(
         opened,
         np.array(taken).reshape(shape),
         np.array(dead, dtype=np.bool_).reshape(shape),

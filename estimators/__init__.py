@@ -1,7 +1,7 @@
 """The mathematics of rolling betas, over numpy arrays.
 
-Rule: floats and nothing else. No symbol, no message, no clock; numpy is the only
-import.
+Rule: numbers in, numbers out. No symbol, no message, no clock and no I/O; numpy is all
+that is imported from elsewhere, and the threads of `panel` share nothing.
 """
 
 from .amend import AmendableSlab

@@ -42,7 +42,8 @@ class Stage:
         found: list[BetaUpdated] = []
         for cohort in self.cohorts.values():
             cohort.commit()
-            found += numbered(cohort.symbols, cohort.drain())
+            found += numbered(cohort.symbols, cohort.updates)
+            cohort.updates = []
         return found
 
 

@@ -362,12 +362,12 @@ def drive(
 
 
 def numbered(
-    symbols: tuple[str, ...], drained: Iterable[BetaColumns | BetaRows]
+    symbols: tuple[str, ...], computed: Iterable[BetaColumns | BetaRows]
 ) -> list[BetaUpdated]:
     """Return what a cohort computed as messages, numbered from 1."""
     publisher = BetaPublisher("market", BENCHMARK, symbols)
     updates: list[BetaUpdated] = []
-    for part in drained:
+    for part in computed:
         publisher.publish(part)
         updates += part.as_rows()
     return updates
