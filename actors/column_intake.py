@@ -4,7 +4,7 @@ Rule: a columnar message is worth exactly its single messages. What an actor has
 for itself leaves the column and goes to it as one; the rest is staged together.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,16 @@ from ..estimators import LARGEST
 from ..messages import MalformedMessageError, ReturnObserved, ReturnsObserved
 from ..messages.returns import FLOAT64_BYTES
 from .columns import Rows
+from .parts import Parts
 from .row_mask import Mask
 from .tables import SymbolTable, SymbolTables
 from .tally import Drop
-
-if TYPE_CHECKING:
-    from .factory import BetaFactory
 
 _FLOAT64: Final = np.dtype("<f8")
 
 
 def take_columns(
-    factory: "BetaFactory",
+    parts: Parts,
     apart: Mask | None,
     message: ReturnsObserved,
     tables: SymbolTables,
@@ -46,16 +44,16 @@ def take_columns(
         and returns.item(returns.argmin()) >= -LARGEST
         and returns.item(returns.argmax()) <= LARGEST
     )
-    factory.n_columnar += len(returns)
+    parts.n_columnar += len(returns)
     if not is_complete:
-        factory.n_columnar -= int(np.count_nonzero(np.isnan(returns)))
+        parts.n_columnar -= int(np.count_nonzero(np.isnan(returns)))
     if table.positions is not None:
         for position in table.unknown:
             if not np.isnan(returns[position]):
                 single = _single(
                     message, table.symbols[position], float(returns[position])
                 )
-                factory.tally.drop(Drop.UNKNOWN_SYMBOL, single)
+                parts.tally.drop(Drop.UNKNOWN_SYMBOL, single)
         returns = returns[table.positions]
     held: list[ReturnObserved] = []
     if not is_complete or apart is not None or masked is not None:
@@ -63,10 +61,10 @@ def take_columns(
         if np.count_nonzero(is_alone):
             is_complete = False
             held = _take_alone(
-                factory, message, rows[is_alone], returns[is_alone], masked
+                parts, message, rows[is_alone], returns[is_alone], masked
             )
             returns = np.where(is_alone, np.nan, returns)
-    for cohort in factory.cohorts:
+    for cohort in parts.cohorts:
         dropped = cohort.stage_column(
             rows,
             message.ts_event,
@@ -75,9 +73,9 @@ def take_columns(
             is_complete=is_complete,
         )
         for position, reason in dropped:
-            symbol = factory.symbols[int(rows[position])]
+            symbol = parts.symbols[int(rows[position])]
             single = _single(message, symbol, float(returns[position]))
-            factory.tally.drop(reason, single, is_as_sent=False)
+            parts.tally.drop(reason, single, is_as_sent=False)
     return held
 
 
@@ -104,7 +102,7 @@ def _look_alone(
 
 
 def _take_alone(
-    factory: "BetaFactory",
+    parts: Parts,
     message: ReturnsObserved,
     rows: Rows,
     returns: NDArray[np.float64],
@@ -114,11 +112,11 @@ def _take_alone(
     values: list[float] = returns.tolist()
     places: list[int] = rows.tolist()
     for row, value in zip(places, values, strict=True):
-        single = _single(message, factory.symbols[row], value)
+        single = _single(message, parts.symbols[row], value)
         if masked is not None and masked[row]:
             held.append(single)
         else:
-            factory.actors[single.symbol].receive(single)
+            parts.actors[single.symbol].receive(single)
     return held
 
 

@@ -8,9 +8,6 @@ each.
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-import numpy as np
-
 from ..messages import (
     AddSymbol,
     BenchmarkReturnMissed,
@@ -25,8 +22,6 @@ from ..messages import (
     ReturnObserved,
     ReturnsObserved,
     SessionOpened,
-    SnapshotError,
-    Status,
     SymbolsDeclared,
     parse_beta_topic,
 )
@@ -38,13 +33,14 @@ from .column_intake import take_columns
 from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
 from .guarded import GuardedCohort
+from .parts import Parts
 from .publisher import BetaPublisher
 from .release import release
+from .restoring import restore, snapshot
 from .row_mask import Mask, RowMask
 from .rows import BetaRows
 from .singles import SingleReturns, take_group
-from .snapshot import pack_state, unpack_state
-from .symbol import REASONS, SymbolActor, SymbolWindow
+from .symbol import SymbolActor, SymbolWindow
 from .tables import SymbolTables
 from .tally import Drop, Tally
 
@@ -117,8 +113,6 @@ class BetaFactory:
             BetaPublisher(factor.name, factor.benchmark, self.symbols)
             for factor in self.factors
         )
-        self.n_columnar = 0
-        """Returns that came in columnar messages so far."""
         self._outlets = tuple(zip(self.cohorts, self.publishers, strict=True))
         self._apart = RowMask(len(self.symbols))
         self.actors: dict[str, SymbolActor] = {
@@ -148,6 +142,23 @@ class BetaFactory:
             for name in benchmarks
         }
         self._tables = SymbolTables(self.row_of)
+        self.parts = Parts(
+            self.symbols,
+            self.row_of,
+            self.factors,
+            self.tally,
+            self._tables,
+            self.cohorts,
+            self.publishers,
+            self.actors,
+            self.broadcasters,
+        )
+        """For who does its work: `release`, `restoring`, and those who take columns."""
+
+    @property
+    def n_columnar(self) -> int:
+        """Returns that came in columnar messages so far."""
+        return self.parts.n_columnar
 
     def receive(self, message: Message) -> list[BetaUpdated]:
         """Take one message and return the updates that follow from it.
@@ -219,7 +230,7 @@ class BetaFactory:
             When it is not held any more, or its window does not take it: above all
             because it is too late for its bar. It stays held then.
         """
-        release(self, number)
+        release(self.parts, number)
         return [update for updates in self.commit() for update in updates.as_rows()]
 
     def snapshot(self) -> bytes:
@@ -228,19 +239,7 @@ class BetaFactory:
         Take it between messages; the updates it has returned so far are not in it, but
         the last value of each topic is.
         """
-        return pack_state(
-            {
-                "symbols": self.symbols,
-                "factors": [msgspec.to_builtins(factor) for factor in self.factors],
-                "held": self.tally.held.state(),
-                "dropped": {str(reason): n for reason, n in self.tally.dropped.items()},
-                "tally": self.tally.state(),
-                "halts": [actor.status for actor in self.actors.values()],
-                "tables": self._tables.state(),
-                "cohorts": [cohort.state() for cohort in self.cohorts],
-                "publishers": [publisher.state() for publisher in self.publishers],
-            }
-        )
+        return snapshot(self.parts)
 
     def restore(self, content: bytes) -> None:
         """Go on from a snapshot; this factory has taken nothing yet.
@@ -259,44 +258,7 @@ class BetaFactory:
             When it is no snapshot, is damaged, or is one of other factors; or when this
             factory has taken something already.
         """
-        if any(cohort.n_bars or cohort.n_waiting for cohort in self.cohorts):
-            raise SnapshotError("needs a factory that has taken nothing yet")
-        header = unpack_state(content)
-        if not _are_of(header["factors"], self.factors):
-            raise SnapshotError(
-                "is of other factors: "
-                + ", ".join(str(factor["name"]) for factor in header["factors"])
-            )
-        row_of = {symbol: row for row, symbol in enumerate(header["symbols"])}
-        sources = np.array([row_of.get(symbol, -1) for symbol in self.symbols])
-        state = unpack_state(content, sources)
-        for cohort, part in zip(self.cohorts, state["cohorts"], strict=True):
-            cohort.restore(part)
-        for publisher, part in zip(self.publishers, state["publishers"], strict=True):
-            publisher.restore(part)
-        for symbol, status in zip(header["symbols"], state["halts"], strict=True):
-            if symbol in self.actors and status is not None:
-                self.actors[symbol].restore(Status(status))
-        self._show_actors()
-        self.tally.dropped.update(
-            {Drop(reason): n for reason, n in state["dropped"].items()}
-        )
-        if "held" in state:
-            self.tally.held.restore(state["held"])
-        self.tally.restore(state["tally"])
-        self._tables.restore(state["tables"])
-
-    def _show_actors(self) -> None:
-        # Rows go on with what their actors are. Whose actor was away, or its
-        # benchmark's, was said to be degraded: that is over, and is published with the
-        # next commit.
-        statuses = [actor.status for actor in self.actors.values()]
-        for status, reason in REASONS.items():
-            rows = np.flatnonzero([each is status for each in statuses])
-            for cohort in self.cohorts:
-                cohort.go_on_as(rows, status, reason)
-        for cohort, publisher in self._outlets:
-            cohort.announce(publisher.degraded())
+        restore(self.parts, content)
 
     def route(self, message: Message) -> Behavior | None:
         """Return the actor that a message is addressed to; ``None`` = nobody.
@@ -349,7 +311,7 @@ class BetaFactory:
             When the symbols are unknown to ``tables``, or are not as many as the
             values.
         """
-        return take_columns(self, self._apart.some, message, tables, masked)
+        return take_columns(self.parts, self._apart.some, message, tables, masked)
 
     def take_group(
         self,
@@ -373,7 +335,7 @@ class BetaFactory:
         list of ReturnObserved
             The returns of masked rows, for their mailboxes.
         """
-        return take_group(self, self._apart.some, group, rows, masked)
+        return take_group(self.parts, self._apart.some, group, rows, masked)
 
     def commit(self) -> list[BetaColumns | BetaRows]:
         """End a turn: compute what is staged, number it, and return it."""
@@ -390,15 +352,6 @@ class BetaFactory:
                 cohort.prepare()
                 publisher.catch_up()
         return published
-
-
-def _are_of(stored: list[Any], factors: tuple[Factor, ...]) -> bool:
-    # Whether windows of these factors can go on from those: the limits may differ.
-    try:
-        known = msgspec.convert(stored, tuple[Factor, ...])
-    except msgspec.ValidationError:
-        return False
-    return [f.windows for f in known] == [f.windows for f in factors]
 
 
 def _check(symbols: Sequence[str], factors: Sequence[Any]) -> None:

@@ -5,14 +5,12 @@ check that held it. Where the window does not take it, it stays held, and who as
 told why in words.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..messages import BenchmarkReturnObserved, NotReleasedError
+from .parts import Parts
 from .quarantine import Absurd, HeldReturn
 from .tally import Drop, Refusal
-
-if TYPE_CHECKING:
-    from .factory import BetaFactory
 
 _WHY: Final = {
     Drop.DUPLICATE: "says what its bar has already",
@@ -24,13 +22,13 @@ _WHY: Final = {
 }
 
 
-def release(factory: "BetaFactory", number: int) -> HeldReturn:
+def release(parts: Parts, number: int) -> HeldReturn:
     """Stage a held return; the end of the turn computes what follows.
 
     Parameters
     ----------
-    factory
-        Whose quarantine it is in.
+    parts
+        Of the factory whose quarantine it is in.
     number
         Its number there.
 
@@ -39,34 +37,34 @@ def release(factory: "BetaFactory", number: int) -> HeldReturn:
     NotReleasedError
         When it is not held any more, or its window does not take it.
     """
-    held = factory.tally.held.get(number)
+    held = parts.tally.held.get(number)
     if held is None:
         raise NotReleasedError(number, "is not held")
-    reason = _take(factory, held)
+    reason = _take(parts, held)
     if reason is not None:
-        raise NotReleasedError(number, _sentence(factory, held, reason))
-    factory.tally.held.release(number)
+        raise NotReleasedError(number, _sentence(parts, held, reason))
+    parts.tally.held.release(number)
     return held
 
 
-def _take(factory: "BetaFactory", held: HeldReturn) -> Refusal | None:
+def _take(parts: Parts, held: HeldReturn) -> Refusal | None:
     message, name = held.message, held.finding.factor
-    names = [factor.name for factor in factory.factors]
+    names = [factor.name for factor in parts.factors]
     if name not in names:
         raise NotReleasedError(held.number, f"is of factor {name}, which is not here")
     if isinstance(message, BenchmarkReturnObserved):
-        return factory.broadcasters[message.benchmark].release(message, name)
-    actor = factory.actors.get(message.symbol)
+        return parts.broadcasters[message.benchmark].release(message, name)
+    actor = parts.actors.get(message.symbol)
     if actor is None:
         return Drop.UNKNOWN_SYMBOL
     return actor.release(message, names.index(name))
 
 
-def _sentence(factory: "BetaFactory", held: HeldReturn, reason: Refusal) -> str:
+def _sentence(parts: Parts, held: HeldReturn, reason: Refusal) -> str:
     if reason is Drop.LATE:
         (lateness,) = (
             factor.model.allowed_lateness
-            for factor in factory.factors
+            for factor in parts.factors
             if factor.name == held.finding.factor
         )
         return (

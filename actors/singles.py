@@ -6,7 +6,7 @@ staged may go first. Whatever is refused is refused in the order in which it cam
 """
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from ..estimators import LARGEST
 from ..messages import ReturnObserved
 from .columns import Rows
+from .parts import Parts
 from .row_mask import Mask
 from .tally import Drop, Refusal
-
-if TYPE_CHECKING:
-    from .factory import BetaFactory
 
 
 class SingleReturns(Protocol):
@@ -45,7 +43,7 @@ class SingleReturns(Protocol):
 
 
 def take_group(
-    factory: "BetaFactory",
+    parts: Parts,
     apart: Mask | None,
     group: SingleReturns,
     rows: Rows,
@@ -72,7 +70,7 @@ def take_group(
         refused = [(position, None) for position in alone]
         staged = np.flatnonzero(is_plain)
         rows, returns, ts_inits = rows[staged], returns[staged], ts_inits[staged]
-    for cohort in factory.cohorts if len(rows) else ():
+    for cohort in parts.cohorts if len(rows) else ():
         dropped = cohort.stage_rows(rows, group.ts_event, returns, ts_inits)
         refused += [
             (position if staged is None else int(staged[position]), reason)
@@ -82,11 +80,11 @@ def take_group(
     held: list[ReturnObserved] = []
     for position, reason in sorted(refused, key=itemgetter(0)):
         single = group.message(position)
-        row = factory.row_of.get(single.symbol)
+        row = parts.row_of.get(single.symbol)
         if row is None or reason is not None:
-            factory.tally.drop(reason or Drop.UNKNOWN_SYMBOL, single)
+            parts.tally.drop(reason or Drop.UNKNOWN_SYMBOL, single)
         elif masked is not None and masked[row]:
             held.append(single)
         else:
-            factory.actors[single.symbol].receive(single)
+            parts.actors[single.symbol].receive(single)
     return held

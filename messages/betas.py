@@ -89,7 +89,8 @@ class BetaUpdated(
     n_obs: Count
     """Complete pairs in the window."""
     window_start: TimestampNs
-    """The oldest bar of the window, in nanoseconds since the Unix epoch."""
+    """Stamp of the oldest bar of the window, or of the oldest pair of one of pairs, in
+    nanoseconds since the Unix epoch."""
     status: Status
     reason: Reason
     revision: Count

@@ -191,7 +191,7 @@ class Operations:
         for number in dict.fromkeys(request.numbers):
             try:
                 self._check_actor(number)
-                release(self._system.factory, number)
+                release(self._system.factory.parts, number)
             except NotReleasedError as error:
                 problems.append(f"{error.number} {error.reason}")
             else:
