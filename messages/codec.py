@@ -10,12 +10,12 @@ element's type tells them apart before anything is decoded.
 
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
 
 from .betas import BetasUpdated, BetaUpdated
-from .commands import AddSymbol, HaltSymbol, RemoveSymbol, ResumeSymbol
+from .commands import Command
 from .control import (
     Acknowledged,
     Goodbye,
@@ -28,19 +28,7 @@ from .control import (
 )
 from .errors import MalformedMessageError
 from .fields import MAX_MESSAGES
-from .operations import (
-    ActorsListed,
-    Answered,
-    DeadLettersListed,
-    DiscardHeldReturns,
-    HeldReturnsListed,
-    ListActors,
-    ListDeadLetters,
-    ListHeldReturns,
-    ReleaseHeldReturns,
-    RequeueDeadLetters,
-    ReviveActor,
-)
+from .operations import Answer, Request
 from .returns import (
     BenchmarkReturnMissed,
     BenchmarkReturnObserved,
@@ -49,12 +37,21 @@ from .returns import (
     SessionOpened,
     SymbolsDeclared,
 )
-from .status import ReportStatus, StatusReported
 
-Message = (
+Observation = (
     ReturnObserved
     | BenchmarkReturnObserved
     | ReturnsObserved
+    | BenchmarkReturnMissed
+    | SessionOpened
+)
+"""What a feed tells about the market."""
+
+OBSERVATION_TYPES: Final[tuple[type[Observation], ...]] = get_args(Observation)
+"""The members of `Observation`, in the same order."""
+
+Message = (
+    Observation
     | SymbolsDeclared
     | BetaUpdated
     | BetasUpdated
@@ -66,82 +63,14 @@ Message = (
     | Heartbeat
     | Acknowledged
     | Goodbye
-    | BenchmarkReturnMissed
-    | SessionOpened
-    | HaltSymbol
-    | ResumeSymbol
-    | AddSymbol
-    | RemoveSymbol
-    | ListActors
-    | ReviveActor
-    | ListDeadLetters
-    | RequeueDeadLetters
-    | ActorsListed
-    | DeadLettersListed
-    | Answered
-    | ListHeldReturns
-    | ReleaseHeldReturns
-    | DiscardHeldReturns
-    | HeldReturnsListed
-    | ReportStatus
-    | StatusReported
+    | Command
+    | Request
+    | Answer
 )
 """Any message of wire format version 1."""
 
-MESSAGE_TYPES: Final[tuple[type[Message], ...]] = (
-    ReturnObserved,
-    BenchmarkReturnObserved,
-    ReturnsObserved,
-    SymbolsDeclared,
-    BetaUpdated,
-    BetasUpdated,
-    Hello,
-    Subscribe,
-    Unsubscribe,
-    Subscribed,
-    Rejected,
-    Heartbeat,
-    Acknowledged,
-    Goodbye,
-    BenchmarkReturnMissed,
-    SessionOpened,
-    HaltSymbol,
-    ResumeSymbol,
-    AddSymbol,
-    RemoveSymbol,
-    ListActors,
-    ReviveActor,
-    ListDeadLetters,
-    RequeueDeadLetters,
-    ActorsListed,
-    DeadLettersListed,
-    Answered,
-    ListHeldReturns,
-    ReleaseHeldReturns,
-    DiscardHeldReturns,
-    HeldReturnsListed,
-    ReportStatus,
-    StatusReported,
-)
+MESSAGE_TYPES: Final[tuple[type[Message], ...]] = get_args(Message)
 """The members of `Message`, in the same order."""
-
-Observation = (
-    ReturnObserved
-    | BenchmarkReturnObserved
-    | ReturnsObserved
-    | BenchmarkReturnMissed
-    | SessionOpened
-)
-"""What a feed tells about the market."""
-
-OBSERVATION_TYPES: Final[tuple[type[Observation], ...]] = (
-    ReturnObserved,
-    BenchmarkReturnObserved,
-    ReturnsObserved,
-    BenchmarkReturnMissed,
-    SessionOpened,
-)
-"""The members of `Observation`, in the same order."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _message_decoder: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(

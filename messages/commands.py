@@ -1,6 +1,6 @@
 """What an operator asks of one symbol's actor."""
 
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
@@ -46,10 +46,5 @@ class AddSymbol(
 Command = HaltSymbol | ResumeSymbol | RemoveSymbol | AddSymbol
 """What is addressed to one symbol's actor, and may overtake its data."""
 
-COMMAND_TYPES: Final[tuple[type[Command], ...]] = (
-    HaltSymbol,
-    ResumeSymbol,
-    RemoveSymbol,
-    AddSymbol,
-)
+COMMAND_TYPES: Final[tuple[type[Command], ...]] = get_args(Command)
 """The members of `Command`, in the same order."""

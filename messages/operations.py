@@ -3,7 +3,7 @@
 Every request has a number of the operator's own, and its answer has the same.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
 from msgspec import Meta
@@ -199,16 +199,7 @@ Request = (
 )
 """What only an operator may ask."""
 
-REQUEST_TYPES: Final[tuple[type[Request], ...]] = (
-    ListActors,
-    ReviveActor,
-    ListDeadLetters,
-    RequeueDeadLetters,
-    ListHeldReturns,
-    ReleaseHeldReturns,
-    DiscardHeldReturns,
-    ReportStatus,
-)
+REQUEST_TYPES: Final[tuple[type[Request], ...]] = get_args(Request)
 """The members of `Request`, in the same order."""
 
 Answer = (
