@@ -9,20 +9,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..messages import (
-    AddSymbol,
+    COMMAND_TYPES,
     BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     BetaUpdated,
     ConfigError,
-    HaltSymbol,
     MalformedMessageError,
     Message,
-    RemoveSymbol,
-    ResumeSymbol,
     ReturnObserved,
     ReturnsObserved,
     SessionOpened,
     SymbolsDeclared,
+    UnknownSymbolError,
     parse_beta_topic,
 )
 from ..messages.fields import MAX_NAME_LENGTH
@@ -33,6 +31,7 @@ from .column_intake import take_columns
 from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
 from .guarded import GuardedCohort
+from .nearest import nearest
 from .parts import Parts
 from .publisher import BetaPublisher
 from .release import release
@@ -44,7 +43,6 @@ from .symbol import SymbolActor, SymbolWindow
 from .tables import SymbolTables
 from .tally import Drop, Tally
 
-_TO_SYMBOLS: Final = (ReturnObserved, HaltSymbol, ResumeSymbol, AddSymbol, RemoveSymbol)
 _TO_BENCHMARKS: Final = (BenchmarkReturnObserved, BenchmarkReturnMissed, SessionOpened)
 
 
@@ -166,15 +164,17 @@ class BetaFactory:
         Parameters
         ----------
         message
-            An observation, a `SymbolsDeclared`, or a command to a symbol. An unknown
-            symbol or benchmark, a value that is not finite, a duplicate and the like
-            are counted in ``tally``, not raised.
+            An observation, a `SymbolsDeclared`, or a command to a symbol. A return of
+            an unknown symbol or benchmark, a value that is not finite, a duplicate and
+            the like are counted in ``tally``, not raised.
 
         Raises
         ------
         MalformedMessageError
             When a columnar message contradicts itself, or the message is none that a
             factory takes.
+        UnknownSymbolError
+            When a command names no symbol of the universe.
         """
         if type(message) is ReturnsObserved:
             self.take_columns(message, self._tables)
@@ -263,18 +263,23 @@ class BetaFactory:
     def route(self, message: Message) -> Behavior | None:
         """Return the actor that a message is addressed to; ``None`` = nobody.
 
-        A message to an unknown symbol or benchmark is counted and quarantined here.
+        An observation of an unknown symbol or benchmark is counted and quarantined
+        here.
 
         Raises
         ------
         MalformedMessageError
             When no actor takes this type of message.
+        UnknownSymbolError
+            When a command names no symbol of the universe.
         """
-        if isinstance(message, _TO_SYMBOLS):
+        if isinstance(message, ReturnObserved):
             actor = self.actors.get(message.symbol)
             if actor is None:
                 self.tally.drop(Drop.UNKNOWN_SYMBOL, message)
             return actor
+        if isinstance(message, COMMAND_TYPES):
+            return self.actor_of(message.symbol)
         if isinstance(message, _TO_BENCHMARKS):
             broadcaster = self.broadcasters.get(message.benchmark)
             if broadcaster is None:
@@ -282,6 +287,19 @@ class BetaFactory:
             return broadcaster
         msg = f"a factory takes returns, was {type(message).__name__}"
         raise MalformedMessageError(msg)
+
+    def actor_of(self, symbol: str) -> SymbolActor:
+        """Return a symbol's actor.
+
+        Raises
+        ------
+        UnknownSymbolError
+            When it is not in the universe.
+        """
+        actor = self.actors.get(symbol)
+        if actor is None:
+            raise UnknownSymbolError(symbol, nearest(symbol, self.actors))
+        return actor
 
     def take_columns(
         self,

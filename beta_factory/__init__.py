@@ -32,6 +32,7 @@ from .messages import (
     StaleBoardError,
     Status,
     SymbolsDeclared,
+    UnknownSymbolError,
     beta_topic,
 )
 
@@ -68,6 +69,7 @@ __all__ = [
     "StaleBoardError",
     "Status",
     "SymbolsDeclared",
+    "UnknownSymbolError",
     "__version__",
     "beta_topic",
     "compute_market_beta",

@@ -65,6 +65,7 @@ from .errors import (
     SnapshotError,
     StaleBoardError,
     StoreError,
+    UnknownSymbolError,
     WireVersionError,
 )
 from .operations import (
@@ -186,6 +187,7 @@ __all__ = [
     "SubscriberReported",
     "SymbolsDeclared",
     "TopicReported",
+    "UnknownSymbolError",
     "Unsubscribe",
     "WireVersionError",
     "beta_topic",

@@ -15,7 +15,6 @@ from typing import Annotated, Final, get_args
 import msgspec
 
 from .betas import BetasUpdated, BetaUpdated
-from .commands import Command
 from .control import (
     Acknowledged,
     Goodbye,
@@ -63,7 +62,6 @@ Message = (
     | Heartbeat
     | Acknowledged
     | Goodbye
-    | Command
     | Request
     | Answer
 )

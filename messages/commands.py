@@ -1,10 +1,10 @@
-"""What an operator asks of one symbol's actor."""
+"""What an operator asks of one symbol's actor; answered by `Answered`."""
 
 from typing import Final, get_args
 
 import msgspec
 
-from .fields import Name, TimestampNs
+from .fields import Count, Name, TimestampNs
 
 
 class HaltSymbol(
@@ -14,6 +14,7 @@ class HaltSymbol(
 
     symbol: Name
     ts_init: TimestampNs = 0
+    request: Count = 0
 
 
 class ResumeSymbol(
@@ -23,6 +24,7 @@ class ResumeSymbol(
 
     symbol: Name
     ts_init: TimestampNs = 0
+    request: Count = 0
 
 
 class RemoveSymbol(
@@ -32,6 +34,7 @@ class RemoveSymbol(
 
     symbol: Name
     ts_init: TimestampNs = 0
+    request: Count = 0
 
 
 class AddSymbol(
@@ -41,6 +44,7 @@ class AddSymbol(
 
     symbol: Name
     ts_init: TimestampNs = 0
+    request: Count = 0
 
 
 Command = HaltSymbol | ResumeSymbol | RemoveSymbol | AddSymbol

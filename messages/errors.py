@@ -7,6 +7,7 @@ The tree, most general first::
     |   `-- FrameTooLargeError                a length above the agreed maximum
     |-- WireVersionError                      the peer speaks another version
     |-- RejectedError                         the sidecar refused what we asked
+    |-- UnknownSymbolError (LookupError)      a command to a symbol that there is not
     |-- InvalidTopicError (ValueError)        a topic or pattern outside the grammar
     |-- ConfigError (ValueError)              one or more wrong keys, each with its path
     |-- BarFileError (ValueError)             a bar file's row or column is unusable
@@ -92,6 +93,24 @@ class RejectedError(BetaFactoryError):
         self.reason = reason
         self.detail = detail
         super().__init__(f"rejected ({reason}): {detail}")
+
+
+class UnknownSymbolError(BetaFactoryError, LookupError):
+    """A command is addressed to a symbol outside the universe.
+
+    Parameters
+    ----------
+    symbol
+        As it was named.
+    nearest
+        The symbols that may have been meant.
+    """
+
+    def __init__(self, symbol: str, nearest: Sequence[str] = ()) -> None:
+        self.symbol = symbol
+        self.nearest = tuple(nearest)
+        guess = f"; did you mean {' or '.join(self.nearest)}?" if nearest else ""
+        super().__init__(f"there is no symbol {symbol}{guess}")
 
 
 class InvalidTopicError(BetaFactoryError, ValueError):

@@ -8,6 +8,7 @@ from typing import Annotated, Final, get_args
 import msgspec
 from msgspec import Meta
 
+from .commands import Command
 from .fields import MAX_SYMBOLS, Count, Text, TimestampNs
 from .status import ReportStatus, StatusReported
 
@@ -187,7 +188,7 @@ class Answered(
     """What could not be done, and why; empty = nothing."""
 
 
-Request = (
+Operation = (
     ListActors
     | ReviveActor
     | ListDeadLetters
@@ -195,8 +196,11 @@ Request = (
     | ListHeldReturns
     | ReleaseHeldReturns
     | DiscardHeldReturns
-    | ReportStatus
+    | Command
 )
+"""What concerns the actors and what was sent to them."""
+
+Request = Operation | ReportStatus
 """What only an operator may ask."""
 
 REQUEST_TYPES: Final[tuple[type[Request], ...]] = get_args(Request)

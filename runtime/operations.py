@@ -1,7 +1,8 @@
 """What an operator may ask of a running system.
 
 Rule: an answer is made in one step, between two turns, so that it is true of one
-moment. What cannot be done is said, and changes nothing.
+moment. What cannot be done is said, and changes nothing; only a command waits for an
+actor that restarts, and that is said too.
 """
 
 from collections import deque
@@ -11,12 +12,16 @@ from typing import Final
 from ..actors import Behavior
 from ..actors.quarantine import HeldReturn
 from ..actors.release import release
+from ..actors.symbol import SymbolActor
 from ..actors.tables import SymbolTables
 from ..messages import (
+    COMMAND_TYPES,
+    ActorDeadError,
     ActorListed,
     ActorsListed,
     Answer,
     Answered,
+    Command,
     DeadLetterListed,
     DeadLettersListed,
     DiscardHeldReturns,
@@ -31,31 +36,35 @@ from ..messages import (
     ReleaseHeldReturns,
     RequeueDeadLetters,
     ReviveActor,
+    Status,
+    UnknownSymbolError,
     encode,
 )
 from ..messages.fields import MAX_TEXT_LENGTH
+from ..messages.operations import Operation
 from .cell import CellState
 from .journal import Journal
 from .supervisor import DeadLetter
 from .system import System
 
-JOURNALED: Final = (ReviveActor, ReleaseHeldReturns, DiscardHeldReturns)
+JOURNALED: Final = (
+    ReviveActor,
+    ReleaseHeldReturns,
+    DiscardHeldReturns,
+    *COMMAND_TYPES,
+)
 """Requests that change what follows, and so belong into the journal. A requeue is in it
 as the messages that were taken again: a replay has other dead letters, or none."""
 
 DEAD_LETTERS: Final = "(dead letters)"
 """The source of what is requeued."""
 
-Operation = (
-    ListActors
-    | ReviveActor
-    | ListDeadLetters
-    | RequeueDeadLetters
-    | ListHeldReturns
-    | ReleaseHeldReturns
-    | DiscardHeldReturns
-)
-"""What concerns the actors and what was sent to them."""
+_UNCHANGED: Final = {
+    None: "is neither halted nor removed",
+    Status.HALTED: "is halted",
+    Status.REMOVED: "is removed",
+}
+"""Why a command changed nothing, by what its symbol was before."""
 
 
 class Operations:
@@ -88,7 +97,9 @@ class Operations:
             return self._list_held(request)
         if isinstance(request, ReleaseHeldReturns):
             return self._release(request)
-        return self._discard(request)
+        if isinstance(request, DiscardHeldReturns):
+            return self._discard(request)
+        return self._command(request)
 
     def _list_actors(self, request: ListActors) -> ActorsListed:
         actors = [
@@ -220,6 +231,35 @@ class Operations:
         self._system.end_turn()
         problems = [f"{number} is not held" for number in gone]
         return _answered(request, len(numbers) - len(gone), problems)
+
+    def _command(self, command: Command) -> Answered:
+        system = self._system
+        try:
+            actor = self._addressee(command)
+            before = actor.status
+            system.tell(actor.name, command)
+        except (ActorDeadError, MailboxFullError, UnknownSymbolError) as error:
+            system.end_turn()
+            return _problem(command, str(error))
+        system.end_turn()
+        state = system.state_of(actor)
+        if state is not CellState.LIVE:
+            detail = f"{actor.name} obeys once its actor is back: it is {state}"
+            return _problem(command, detail)
+        if actor.status is not before:
+            return Answered(request=command.request, n_done=1)
+        detail = f"{actor.name} {_UNCHANGED[before]}"
+        if system.dispatcher.ready:
+            detail = f"{actor.name} obeys once its actor has taken what came before"
+        return _problem(command, detail)
+
+    def _addressee(self, command: Command) -> SymbolActor:
+        # A dead letter would be no answer: what is quarantined has to be revived first.
+        actor = self._system.factory.actor_of(command.symbol)
+        state = self._system.state_of(actor)
+        if state is CellState.QUARANTINED:
+            raise ActorDeadError(actor.name, state)
+        return actor
 
 
 def _held(held: HeldReturn) -> HeldReturnListed:

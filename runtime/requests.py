@@ -19,12 +19,12 @@ from ..messages import (
     Goodbye,
     Heartbeat,
     InvalidTopicError,
-    MailboxFullError,
     Message,
     Rejected,
     RejectedError,
     RejectReason,
     ReportStatus,
+    Request,
     Role,
     Subscribe,
     SymbolsDeclared,
@@ -34,7 +34,7 @@ from ..messages.fields import MAX_TEXT_LENGTH
 from ..messages.topics import check_pattern
 from .access import Grant
 from .farewell import EndedError
-from .operations import JOURNALED, Operation
+from .operations import JOURNALED
 from .status import report
 from .subscriber import Subscriber
 
@@ -49,7 +49,7 @@ _SUBSCRIPTIONS = (Subscribe, Unsubscribe)
 _TAKEN_FROM: Final[dict[Role, tuple[type, ...]]] = {
     Role.FEED: _FED,
     Role.SUBSCRIBER: _SUBSCRIPTIONS,
-    Role.OPERATOR: (*_SUBSCRIPTIONS, *COMMAND_TYPES, *REQUEST_TYPES),
+    Role.OPERATOR: (*_SUBSCRIPTIONS, *REQUEST_TYPES),
 }
 """What each role may say, besides `Heartbeat` and `Goodbye`."""
 
@@ -121,12 +121,8 @@ class Requests:
         elif isinstance(message, REQUEST_TYPES):
             self._operate(subscriber, message)
             subscriber.flush()
-        else:
-            self._command(subscriber, message)
 
-    def _operate(
-        self, subscriber: Subscriber, message: Operation | ReportStatus
-    ) -> None:
+    def _operate(self, subscriber: Subscriber, message: Request) -> None:
         if isinstance(message, ReportStatus):
             subscriber.send(report(self._server, message))
             return
@@ -134,9 +130,12 @@ class Requests:
             self._took(message)  # now: the answer ends the turn that it is of
         answer = self._operations.answer(message)
         if isinstance(answer, Answered):
+            name = type(message).__name__
+            if isinstance(message, COMMAND_TYPES):
+                name = f"{name}({message.symbol})"
             logger.info(
                 "operator.asked request=%s done=%d problem=%r",
-                type(message).__name__,
+                name,
                 answer.n_done,
                 answer.problem,
             )
@@ -145,15 +144,6 @@ class Requests:
             self._journal.when_durable(partial(_say, subscriber, answer))
         else:
             subscriber.send(answer)
-
-    def _command(self, subscriber: Subscriber, message: Message) -> None:
-        try:
-            self._system.take(message, self._tables)
-        except MailboxFullError as error:
-            reason = RejectReason.TOO_MANY
-            subscriber.send(Rejected(reason=reason, detail=str(error)))
-        else:
-            self._took(message)
 
     def _took(self, message: Message) -> None:
         if self._journal is not None:

@@ -247,12 +247,12 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
         "95 a14f a3535059 cf17979cfe362a0000 07 cf17979cfe362a0001",
     ),
     "HaltSymbol": (
-        HaltSymbol(symbol="BRK.B", ts_init=1),
-        "93 a16b a542524b2e42 01",
+        HaltSymbol(symbol="BRK.B", ts_init=1, request=300),
+        "94 a16b a542524b2e42 01 cd012c",
     ),
     "ResumeSymbol": (
-        ResumeSymbol(symbol="BRK.B", ts_init=1),
-        "93 a172 a542524b2e42 01",
+        ResumeSymbol(symbol="BRK.B", ts_init=1, request=300),
+        "94 a172 a542524b2e42 01 cd012c",
     ),
     "ListActors": (
         ListActors(request=1, state="quarantined"),
@@ -401,10 +401,13 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
             "96 a86465677261646564 a172 cd012c 01 02 03"
         ),
     ),
-    "AddSymbol": (AddSymbol(symbol="BRK.B", ts_init=1), "93 a161 a542524b2e42 01"),
+    "AddSymbol": (
+        AddSymbol(symbol="BRK.B", ts_init=1, request=300),
+        "94 a161 a542524b2e42 01 cd012c",
+    ),
     "RemoveSymbol": (
-        RemoveSymbol(symbol="BRK.B", ts_init=1),
-        "93 a17a a542524b2e42 01",
+        RemoveSymbol(symbol="BRK.B", ts_init=1, request=300),
+        "94 a17a a542524b2e42 01 cd012c",
     ),
     "Hello": (
         Hello(
@@ -548,10 +551,10 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     HeldReturnsListed: {},
     ReportStatus: {"limit": 20},
     StatusReported: {"store": None},
-    HaltSymbol: {"ts_init": 0},
-    ResumeSymbol: {"ts_init": 0},
-    AddSymbol: {"ts_init": 0},
-    RemoveSymbol: {"ts_init": 0},
+    HaltSymbol: {"ts_init": 0, "request": 0},
+    ResumeSymbol: {"ts_init": 0, "request": 0},
+    AddSymbol: {"ts_init": 0, "request": 0},
+    RemoveSymbol: {"ts_init": 0, "request": 0},
 }
 
 HEARTBEAT: Final = bytes.fromhex("92 a148 01")
@@ -918,10 +921,10 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "subscribers": subscriber_lists,
         "store": stores,
     },
-    HaltSymbol: {"symbol": names, "ts_init": counts},
-    ResumeSymbol: {"symbol": names, "ts_init": counts},
-    AddSymbol: {"symbol": names, "ts_init": counts},
-    RemoveSymbol: {"symbol": names, "ts_init": counts},
+    HaltSymbol: {"symbol": names, "ts_init": counts, "request": counts},
+    ResumeSymbol: {"symbol": names, "ts_init": counts, "request": counts},
+    AddSymbol: {"symbol": names, "ts_init": counts, "request": counts},
+    RemoveSymbol: {"symbol": names, "ts_init": counts, "request": counts},
 }
 
 

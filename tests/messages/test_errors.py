@@ -34,6 +34,7 @@ from beta_factory.messages import (
     SnapshotError,
     StaleBoardError,
     StoreError,
+    UnknownSymbolError,
     WireVersionError,
     errors,
 )
@@ -160,6 +161,16 @@ CASES: Final[dict[str, Case]] = {
         NotReleasedError(17, "is not held"),
         {"number": 17, "reason": "is not held"},
         "held return 17 is not held",
+    ),
+    "no such symbol": Case(
+        UnknownSymbolError("APPL", ("AAPL", "APPLE")),
+        {"symbol": "APPL", "nearest": ("AAPL", "APPLE")},
+        "there is no symbol APPL; did you mean AAPL or APPLE?",
+    ),
+    "nor one like it": Case(
+        UnknownSymbolError("APPL"),
+        {"symbol": "APPL", "nearest": ()},
+        "there is no symbol APPL",
     ),
     "mailbox": Case(
         MailboxFullError("symbol/AAPL", 256),

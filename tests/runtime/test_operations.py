@@ -5,16 +5,24 @@ from collections.abc import Iterator
 import pytest
 
 from beta_factory.messages import (
+    COMMAND_TYPES,
     ActorsListed,
+    AddSymbol,
     Answered,
+    Command,
     DeadLettersListed,
+    HaltSymbol,
     ListActors,
     ListDeadLetters,
+    RemoveSymbol,
     RequeueDeadLetters,
+    ResumeSymbol,
     ReviveActor,
+    Status,
     decode,
 )
 from beta_factory.runtime.cell import CellState
+from beta_factory.runtime.mailbox import MAX_CONTROL
 from beta_factory.runtime.operations import Operations
 from strategies import asset, bench
 from testkit import RESTART_S, Stage, VirtualLoop, bars_of, virtual_loop
@@ -56,6 +64,12 @@ def requeue(stage: Stage, *numbers: int) -> Answered:
 
 def revive(stage: Stage, actor: str) -> Answered:
     answer = Operations(stage.system).answer(ReviveActor(request=1, actor=actor))
+    assert isinstance(answer, Answered)
+    return answer
+
+
+def tell(stage: Stage, command: Command) -> Answered:
+    answer = Operations(stage.system).answer(command)
     assert isinstance(answer, Answered)
     return answer
 
@@ -133,3 +147,96 @@ def test_what_was_not_requeued_is_said(stage: Stage) -> None:
     assert answer.problem == "1 are not kept, 2 became dead letters again"
     assert [letter.number for letter in letters(stage).letters] == [3, 4, 5, 6]
     assert letters(stage).letters[-1].reason == "actor quarantined"
+
+
+class TestCommands:
+    """Symbols are halted, resumed, removed and added, and who asked is told."""
+
+    def test_what_was_done_is_answered_with_its_number(self, stage: Stage) -> None:
+        for bar in bars_of(2):
+            stage.turn(*bar)
+        steps: list[tuple[type[Command], Status]] = [
+            (HaltSymbol, Status.HALTED),
+            (ResumeSymbol, Status.WARMING),
+            (RemoveSymbol, Status.REMOVED),
+            (AddSymbol, Status.WARMING),
+        ]
+        for number, (command, status) in enumerate(steps):
+            answer = tell(stage, command(symbol="BAC", request=number))
+            assert answer == Answered(request=number, n_done=1)
+            assert stage.updates_of("BAC")[-1].status is status
+
+    @pytest.mark.parametrize("command", COMMAND_TYPES)
+    def test_an_unknown_symbol_is_named_with_those_that_were_meant(
+        self, stage: Stage, command: type[Command]
+    ) -> None:
+        assert tell(stage, command(symbol="APPL", request=3)) == Answered(
+            request=3, n_done=0, problem="there is no symbol APPL; did you mean AAPL?"
+        )
+        assert tell(stage, command(symbol="ZZZZ")).problem == "there is no symbol ZZZZ"
+        assert stage.drops == {}  # it was no observation
+        assert not stage.factory.tally.quarantine
+
+    @pytest.mark.parametrize(
+        ("before", "command", "problem"),
+        [
+            ([HaltSymbol], HaltSymbol, "BAC is halted"),
+            ([RemoveSymbol], HaltSymbol, "BAC is removed"),
+            ([], ResumeSymbol, "BAC is neither halted nor removed"),
+            ([RemoveSymbol], ResumeSymbol, "BAC is removed"),
+            ([RemoveSymbol], RemoveSymbol, "BAC is removed"),
+            ([], AddSymbol, "BAC is neither halted nor removed"),
+            ([HaltSymbol], AddSymbol, "BAC is halted"),
+        ],
+    )
+    def test_what_changes_nothing_is_said(
+        self,
+        stage: Stage,
+        before: list[type[Command]],
+        command: type[Command],
+        problem: str,
+    ) -> None:
+        for earlier in before:
+            assert tell(stage, earlier(symbol="BAC")).n_done == 1
+        answer = tell(stage, command(symbol="BAC"))
+        assert (answer.n_done, answer.problem) == (0, problem)
+
+    def test_an_actor_that_restarts_obeys_when_it_is_back(self, stage: Stage) -> None:
+        stage.poison("BAC", 1)
+        stage.turn(asset("BAC", 1, 0.1))
+        answer = tell(stage, HaltSymbol(symbol="BAC"))
+        problem = "BAC obeys once its actor is back: it is restarting"
+        assert (answer.n_done, answer.problem) == (0, problem)
+        stage.loop.advance(RESTART_S)
+        assert stage.flaky["BAC"].status is Status.HALTED
+
+    def test_of_commands_that_wait_one_more_than_fits_is_refused(
+        self, stage: Stage
+    ) -> None:
+        stage.poison("BAC", 1)
+        stage.turn(asset("BAC", 1, 0.1))
+        for _ in range(MAX_CONTROL):
+            tell(stage, HaltSymbol(symbol="BAC"))
+        answer = tell(stage, HaltSymbol(symbol="BAC"))
+        assert answer.problem == "mailbox of BAC is full at 1024 messages"
+
+    def test_a_command_behind_more_than_a_turn_is_no_refusal(
+        self, loop: VirtualLoop
+    ) -> None:
+        stage = Stage(loop, turn_budget=1)
+        stage.system.start()
+        stage.poison("BAC", 1)
+        stage.turn(asset("BAC", 1, 0.1), asset("BAC", 2, 0.1), asset("BAC", 3, 0.1))
+        stage.come_back("BAC")
+        answer = tell(stage, HaltSymbol(symbol="AAPL"))
+        problem = "AAPL obeys once its actor has taken what came before"
+        assert (answer.n_done, answer.problem) == (0, problem)
+        loop.advance()
+        assert stage.flaky["AAPL"].status is Status.HALTED
+
+    def test_a_quarantined_actor_is_to_be_revived_first(self, stage: Stage) -> None:
+        quarantine(stage)
+        before = stage.system.statistics()
+        answer = tell(stage, HaltSymbol(symbol="BAC"))
+        assert answer.problem == "actor BAC is quarantined and takes no messages"
+        assert stage.system.statistics() == before

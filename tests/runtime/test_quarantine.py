@@ -6,17 +6,19 @@ from collections.abc import Generator
 import pytest
 from stores import FIRST_NS, SYMBOLS, bar
 
-from beta_factory import BetaFactory, MarketBetaConfig, Reason
+from beta_factory import BetaFactory, MarketBetaConfig, Reason, Status
 from beta_factory.actors import BetaColumns, BetaRows, Factor
 from beta_factory.actors.quarantine import MAX_HELD
 from beta_factory.messages import (
     Answered,
     DiscardHeldReturns,
+    HaltSymbol,
     HeldReturnsListed,
     Hello,
     ListHeldReturns,
     Message,
     ReleaseHeldReturns,
+    RemoveSymbol,
     Request,
     Role,
     decode,
@@ -242,6 +244,29 @@ class TestJournal:
         assert replay.n_refused == 0
         assert replay.factory.snapshot() == line.factory.snapshot()
         assert n_obs(replay.factory) == 7
+
+    def test_commands_to_symbols_are_done_again(
+        self, line: Line, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        line.send(*bar(0))
+        caplog.set_level(logging.INFO)
+        for command, n_done in (
+            (HaltSymbol(symbol="AAPL", request=3), 1),
+            (HaltSymbol(symbol="APPL", request=4), 0),
+            (RemoveSymbol(symbol="MSFT", request=5), 1),
+        ):
+            answer = line.ask(command)
+            assert isinstance(answer, Answered)
+            assert (answer.request, answer.n_done) == (command.request, n_done)
+        assert (
+            "operator.asked request=HaltSymbol(AAPL) done=1 problem=''" in caplog.text
+        )
+        line.send(*bar(1))
+        replay = line.replayed()
+        assert replay.diverged_at is None
+        assert replay.factory.snapshot() == line.factory.snapshot()
+        assert replay.factory.actors["AAPL"].status is Status.HALTED
+        assert replay.factory.actors["MSFT"].status is Status.REMOVED
 
     def test_an_operator_who_left_before_it_was_durable_is_told_nothing(
         self, line: Line
