@@ -34,6 +34,7 @@ from .cli_operator import actors, dead_letters
 from .cli_quarantine import quarantine
 from .cli_status import status
 from .cli_store import asof, record, store
+from .cli_symbols import symbols
 
 app = typer.Typer(
     help="Live rolling betas of many symbols, published by topic.",
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.add_typer(actors, name="actors")
 app.add_typer(dead_letters, name="dead-letters")
 app.add_typer(quarantine, name="quarantine")
+app.add_typer(symbols, name="symbols")
 app.command()(status)
 app.command()(record)
 app.command()(asof)

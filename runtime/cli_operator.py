@@ -1,8 +1,9 @@
 """The commands of an operator: look at actors and dead letters, and act on them."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 import msgspec
 import typer
@@ -168,11 +169,7 @@ def requeue_dead_letters(
     print_answer(answer, "requeued")
 
 
-def ask_for(
-    request: Request,
-    kind: type[A],
-    where: Where,
-) -> A:
+def ask_for(request: Request, kind: type[A], where: Where) -> A:
     """Ask a sidecar once, or say in a line why there is no answer.
 
     Parameters
@@ -184,16 +181,22 @@ def ask_for(
     where
         Whom to ask, and as whom.
     """
+    return ask_for_all([request], kind, where)[0]
+
+
+def ask_for_all(requests: Sequence[Request], kind: type[A], where: Where) -> list[A]:
+    """Ask a sidecar several things, as `ask_for` does; answers in the order asked."""
     from .operator_client import run_ask  # noqa: PLC0415 - each command loads what it needs
 
     address, token_file, *tls = where
     with errors():
         token = token_of(token_file)
-        answer = run_ask(request, address, token=token, tls=tls_of(*tls))
-        if not isinstance(answer, kind):
-            name = type(answer).__name__
-            raise MalformedMessageError(f"{name} answers no such request")
-    return answer
+        answers = run_ask(requests, address, token=token, tls=tls_of(*tls))
+        for answer in answers:
+            if not isinstance(answer, kind):
+                name = type(answer).__name__
+                raise MalformedMessageError(f"{name} answers no such request")
+    return cast("list[A]", answers)
 
 
 def described(payload: bytes) -> dict[str, object]:

@@ -1,7 +1,8 @@
-"""An operator's side of one request: connect, ask, read the answer, leave."""
+"""An operator's side of its requests: connect, ask, read the answers, leave."""
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
@@ -42,31 +43,60 @@ async def ask(
     ----------
     request
         What to ask.
+    address, token, tls, timeout_s
+        As for `ask_all`.
+
+    Raises
+    ------
+    FeedDisconnectedError, RejectedError
+        As `ask_all` raises them.
+    """
+    answers = await ask_all(
+        [request], address, token=token, tls=tls, timeout_s=timeout_s
+    )
+    return answers[0]
+
+
+async def ask_all(
+    requests: Sequence[Request],
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    tls: ClientTls | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> list[Answer]:
+    """Ask a sidecar over one connection; return the answers in the order asked.
+
+    Parameters
+    ----------
+    requests
+        What to ask, one thing at least, no two of the same number.
     address, token, tls
         As for `connect`.
     timeout_s
-        For the connection and the answer together.
+        For the connection and all answers together.
 
     Raises
     ------
     FeedDisconnectedError
-        When the sidecar cannot be reached, or does not answer in time.
+        When the sidecar cannot be reached, or does not answer all in time.
     RejectedError
         When it does not let us in, or we are no operator to it.
     """
     loop = asyncio.get_running_loop()
     place = default_address() if address is None else Address.parse(address)
-    answered: asyncio.Future[Answer] = loop.create_future()
+    answered: asyncio.Future[None] = loop.create_future()
+    waiting = {request.request for request in requests}
+    answers: dict[int, Answer] = {}
 
     def receive(message: Message, _now_s: float) -> None:
         if isinstance(message, Rejected):
             raise RejectedError(message.reason.value, message.detail)
-        if (
-            isinstance(message, Answer)
-            and message.request == request.request
-            and not answered.done()
-        ):
-            answered.set_result(message)
+        if isinstance(message, Answer) and message.request in waiting:
+            waiting.remove(message.request)
+            answers[message.request] = message
+            if not waiting:
+                answered.set_result(None)
 
     hello = Hello(
         role=Role.OPERATOR,
@@ -87,7 +117,8 @@ async def ask(
                 tls,
             )
             try:
-                connection.write(frame(encode(request)))
+                for request in requests:
+                    connection.write(frame(encode(request)))
                 waited: list[asyncio.Future[Any]] = [answered, connection.closed]
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 if not answered.done():
@@ -96,7 +127,7 @@ async def ask(
                     )
                 connection.write(frame(encode(Goodbye())))
                 connection.close()
-                return answered.result()
+                return [answers[request.request] for request in requests]
             finally:
                 if not answered.done():
                     connection.abort()
@@ -106,15 +137,15 @@ async def ask(
 
 
 def run_ask(
-    request: Request,
+    requests: Sequence[Request],
     address: str | None = None,
     *,
     token: str | None = None,
     tls: ClientTls | None = None,
-) -> Answer:
-    """Run `ask` in its own event loop."""
+) -> list[Answer]:
+    """Run `ask_all` in its own event loop."""
 
-    async def main() -> Answer:
-        return await ask(request, address, token=token, tls=tls)
+    async def main() -> list[Answer]:
+        return await ask_all(requests, address, token=token, tls=tls)
 
     return anyio.run(main, backend_options={"use_uvloop": os.name != "nt"})

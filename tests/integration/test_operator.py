@@ -16,6 +16,7 @@ from beta_factory.messages import (
     HaltSymbol,
     ListActors,
     Message,
+    Reason,
     Rejected,
     RejectedError,
     RejectReason,
@@ -139,6 +140,54 @@ async def test_an_operator_halts_a_symbol(socket_path: Path) -> None:
         await operator.send(HaltSymbol(symbol="BAC"))
         (halted,) = await operator.updates(1)
         assert halted.status is Status.HALTED
+
+
+async def test_symbols_are_halted_and_resumed_by_command(socket_path: Path) -> None:
+    async with sidecar(socket_path) as running:
+        subscriber = await running.connect("desk")
+        await subscriber.subscribe("beta.market.BAC")
+        feed = await running.connect("feed", Role.FEED)
+        await feed.send(*bars_of(1)[0])
+        await subscriber.updates(1)
+
+        code, out, err = await command(socket_path, "symbols", "halt", "BAC", "AAPL")
+        assert (code, out, err) == (0, ["2 halted"], "")
+        (update,) = await subscriber.updates(1)
+        assert (update.status, update.reason) == (
+            Status.HALTED,
+            Reason.HALTED_BY_OPERATOR,
+        )
+        code, out, err = await command(socket_path, "symbols", "halt", "APPL", "IBM")
+        assert (code, out) == (1, ["1 halted"])
+        assert err == "there is no symbol APPL; did you mean AAPL?\n"
+        code, out, err = await command(
+            socket_path, "symbols", "resume", "--json", "BAC", "AAPK", "BAC"
+        )
+        assert code == 1
+        assert [json.loads(line) for line in out] == [
+            {"symbol": "BAC", "done": True, "problem": ""},
+            {
+                "symbol": "AAPK",
+                "done": False,
+                "problem": "there is no symbol AAPK; did you mean AAPL?",
+            },
+        ]
+        assert err == "there is no symbol AAPK; did you mean AAPL?\n"
+        (update,) = await subscriber.updates(1)
+        assert update.status is Status.WARMING
+
+
+async def test_symbols_are_removed_and_added_by_command(socket_path: Path) -> None:
+    async with sidecar(socket_path) as running:
+        code, out, _ = await command(socket_path, "symbols", "remove", *SYMBOLS)
+        assert (code, out) == (0, [f"{len(SYMBOLS)} removed"])
+        actors = running.system.factory.actors
+        assert {actor.status for actor in actors.values()} == {Status.REMOVED}
+        code, out, err = await command(socket_path, "symbols", "resume", "BAC")
+        assert (code, out, err) == (1, ["0 resumed"], "BAC is removed\n")
+        code, out, _ = await command(socket_path, "symbols", "add", "BAC")
+        assert (code, out) == (0, ["1 added"])
+        assert actors["BAC"].status is None
 
 
 async def test_asking_answers_or_says_why_not(socket_path: Path) -> None:
