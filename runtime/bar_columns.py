@@ -4,6 +4,7 @@ Rule: this file knows polars, files and text; what a row means is not its busine
 is imported when the first bar file is read, because polars is an optional dependency.
 """
 
+import stat
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -52,16 +53,16 @@ def read_columns(path: str) -> Columns:
 
     Raises
     ------
-    BarFileError
+    BarFileError, FileNotFoundError
         See `bars.read_bars`.
     """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise BarFileError(path, "this is a folder, or no regular file")
     file_name = Path(path).name.lower()
     if not file_name.endswith((".parquet", ".csv", ".csv.gz")):
         suffix = Path(path).suffix
         reason = f"the suffix must be .parquet, .csv or .csv.gz, was {suffix!r}"
         raise BarFileError(path, reason)
-    if not Path(path).is_file():
-        raise BarFileError(path, "there is no such file")
     try:
         if file_name.endswith(".parquet"):
             table = pl.scan_parquet(path, glob=False)

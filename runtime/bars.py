@@ -132,10 +132,12 @@ def read_bars(
     Raises
     ------
     BarFileError
-        The file is missing, empty, unreadable or has another suffix; a column is
-        missing, or ``close`` and ``period_return`` are both there; polars is not
-        installed; or a row has a bad timestamp, symbol or value, goes back in its
-        symbol's time or repeats its symbol's timestamp.
+        The file is empty, unreadable or has another suffix; a column is missing, or
+        ``close`` and ``period_return`` are both there; polars is not installed; or a
+        row has a bad timestamp, symbol or value, goes back in its symbol's time or
+        repeats its symbol's timestamp.
+    FileNotFoundError
+        When there is no such file.
 
     Examples
     --------

@@ -4,7 +4,7 @@ Rule: a command parses its arguments, calls one function of this folder and prin
 comes back. Results go to standard output, everything else to standard error. Exit
 codes: 0 done, 1 the input or the configuration is wrong or a script's expectation did
 not hold, 2 a file is missing (or typer's own usage error), 3 the sidecar could not be
-reached or went away.
+reached or went away, 130 Ctrl-C, 141 nobody reads the output any more.
 """
 
 import logging
@@ -21,11 +21,11 @@ from .address import Address, default_address
 from .cli_common import (
     EXIT_WRONG,
     AddressOption,
+    Commands,
     TlsCaOption,
     TlsCertificateOption,
     TlsKeyOption,
     TokenFileOption,
-    errors,
     tls_of,
     token_of,
     usage,
@@ -37,6 +37,7 @@ from .cli_store import asof, record, store
 from .cli_symbols import symbols
 
 app = typer.Typer(
+    cls=Commands,
     help="Live rolling betas of many symbols, published by topic.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -95,14 +96,13 @@ def run(
     from .presentation import sidecar_lines  # noqa: PLC0415
     from .sidecar import run_sidecar  # noqa: PLC0415
 
-    with errors():
-        loaded = load_config(config)
-        _log_to_stderr(loaded.log.level)
+    loaded = load_config(config)
+    _log_to_stderr(loaded.log.level)
 
-        def on_listening(address: Address) -> None:
-            _err.print(f"listening at {address}")
+    def on_listening(address: Address) -> None:
+        _err.print(f"listening at {address}")
 
-        summary = run_sidecar(loaded, on_listening=on_listening)
+    summary = run_sidecar(loaded, on_listening=on_listening)
     _print_lines(sidecar_lines(summary))
 
 
@@ -117,8 +117,7 @@ def validate(
     """Say OK, or name every wrong key of a configuration with its path."""
     from .config_reader import describe, load_config  # noqa: PLC0415
 
-    with errors():
-        loaded = load_config(config)
+    loaded = load_config(config)
     if show:
         typer.echo(describe(loaded), nl=False)
     typer.echo("OK", err=show)
@@ -184,20 +183,19 @@ def replay(
         to_ts = None if to_time is None else parse_stamp(to_time)
     playback = Playback(parsed_speed, from_ts, to_ts, out, progress)
     if file.suffix != ".toml":
-        with errors():
-            lines = replay_file(
-                file,
-                playback,
-                _err,
-                benchmark=benchmark,
-                model=MarketBetaConfig(
-                    lookback_length,
-                    min_observations,
-                    stale_after=stale_after,
-                    returns=returns,
-                ),
-                overnight=overnight,
-            )
+        lines = replay_file(
+            file,
+            playback,
+            _err,
+            benchmark=benchmark,
+            model=MarketBetaConfig(
+                lookback_length,
+                min_observations,
+                stale_after=stale_after,
+                returns=returns,
+            ),
+            overnight=overnight,
+        )
         _print_lines(lines)
         return
     for name in _SAID_BY_SCRIPTS:
@@ -205,8 +203,7 @@ def replay(
         if given is not None and given.name == "COMMANDLINE":
             hint = f"--{name.replace('_', '-')}"
             raise typer.BadParameter("a script says it itself", param_hint=hint)
-    with errors():
-        lines, all_held = replay_script(file, playback, _err)
+    lines, all_held = replay_script(file, playback, _err)
     _print_lines(lines)
     if not all_held:
         raise typer.Exit(EXIT_WRONG)
@@ -240,18 +237,17 @@ def publish(
     from .observations import FrameFormat, observe  # noqa: PLC0415
     from .progress import bar_progress  # noqa: PLC0415
 
-    with errors():
-        bars = read_bars(file, returns=returns, overnight=overnight)
-        with bar_progress(len(bars.ts_events), _err, shown=progress) as on_bar:
-            summary = run_feed(
-                observe(bars, benchmark, frame_format=FrameFormat(frame_format)),
-                address or str(default_address()),
-                name=name,
-                token=token_of(token_file),
-                tls=tls_of(tls_ca, tls_certificate, tls_key),
-                speed=speed,
-                on_bar=on_bar,
-            )
+    bars = read_bars(file, returns=returns, overnight=overnight)
+    with bar_progress(len(bars.ts_events), _err, shown=progress) as on_bar:
+        summary = run_feed(
+            observe(bars, benchmark, frame_format=FrameFormat(frame_format)),
+            address or str(default_address()),
+            name=name,
+            token=token_of(token_file),
+            tls=tls_of(tls_ca, tls_certificate, tls_key),
+            speed=speed,
+            on_bar=on_bar,
+        )
     _print_lines(
         [
             f"bars      {summary.n_bars:,}",
@@ -292,19 +288,18 @@ def subscribe(
 
     keep_freed_memory()
     _log_to_stderr("INFO")
-    with errors():
-        summary = watch(
-            patterns,
-            address or str(default_address()),
-            out=sys.stdout.buffer,
-            token=token_of(token_file),
-            tls=tls_of(tls_ca, tls_certificate, tls_key),
-            as_json=as_json,
-            console=_out if _out.is_terminal and not as_json else None,
-            columns=columns,
-            snapshot=snapshot,
-            count=count,
-        )
+    summary = watch(
+        patterns,
+        address or str(default_address()),
+        out=sys.stdout.buffer,
+        token=token_of(token_file),
+        tls=tls_of(tls_ca, tls_certificate, tls_key),
+        as_json=as_json,
+        console=_out if _out.is_terminal and not as_json else None,
+        columns=columns,
+        snapshot=snapshot,
+        count=count,
+    )
     _err.print(
         f"{summary.n_updates:,} updates, {summary.n_conflated:,} conflated, "
         f"{summary.n_gaps:,} gaps, digest sha256:{summary.digest}"
@@ -323,7 +318,7 @@ def board(
     from .board import Board  # noqa: PLC0415
     from .presentation import board_lines  # noqa: PLC0415
 
-    with errors(), Board(path) as opened:
+    with Board(path) as opened:
         lines = board_lines(opened, factor)
     _print_lines(lines)
 

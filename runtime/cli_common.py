@@ -4,12 +4,15 @@ Rule: one line and an exit code for what can go wrong on purpose; a traceback on
 what nobody foresaw.
 """
 
+import os
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from ..messages import BetaFactoryError, ConfigError, FeedDisconnectedError
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 EXIT_WRONG = 1
 EXIT_MISSING = 2
 EXIT_UNREACHABLE = 3
+EXIT_UNREAD = 141
+"""As of a program that SIGPIPE ends: nobody reads its output any more."""
 
 AddressOption = Annotated[
     str | None,
@@ -41,16 +46,25 @@ TlsCertificateOption = Annotated[
 TlsKeyOption = Annotated[Path | None, typer.Option(help="Its key.")]
 
 
+class Commands(TyperGroup):
+    """Commands whose errors are shown as `errors` says."""
+
+    def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - of a private module of typer
+        """Run a command."""
+        with errors():
+            return super().invoke(ctx)
+
+
 @contextmanager
 def errors() -> Generator[None]:
     """Turn what can go wrong on purpose into a line and an exit code."""
     try:
         yield
-    except (BetaFactoryError, FileNotFoundError) as error:
+    except (BetaFactoryError, OSError) as error:
         raise _exit_for(error) from None
     except ExceptionGroup as group:  # what a task group makes of one of its tasks'
         only = _only(group)
-        if isinstance(only, BetaFactoryError | FileNotFoundError):
+        if isinstance(only, BetaFactoryError | OSError):
             raise _exit_for(only) from None
         raise
 
@@ -64,29 +78,46 @@ def usage(name: str) -> Generator[None]:
         raise typer.BadParameter(str(error), param_hint=name) from None
 
 
-def _exit_for(error: BetaFactoryError | FileNotFoundError) -> typer.Exit:
+def _exit_for(error: BetaFactoryError | OSError) -> typer.Exit:
     # Say what is wrong; return how to end.
+    if isinstance(error, BrokenPipeError):
+        _leave_stdout()
+        return typer.Exit(EXIT_UNREAD)
+    for line in _lines(error):
+        typer.echo(line, err=True)
+    if isinstance(error, FeedDisconnectedError):
+        return typer.Exit(EXIT_UNREACHABLE)
+    is_missing = isinstance(error.__cause__ or error, FileNotFoundError)
+    return typer.Exit(EXIT_MISSING if is_missing else EXIT_WRONG)
+
+
+def _lines(error: BetaFactoryError | OSError) -> list[str]:
     if isinstance(error, ConfigError):
         where = f"{error.source}: " if error.source else ""
-        for path, reason in error.problems:
-            typer.echo(f"{where}{path}: {reason}", err=True)
-        return typer.Exit(EXIT_WRONG)
-    if isinstance(error, FileNotFoundError):
-        typer.echo(f"{error.filename}: no such file", err=True)
-        return typer.Exit(EXIT_MISSING)
-    typer.echo(str(error), err=True)
-    is_away = isinstance(error, FeedDisconnectedError)
-    return typer.Exit(EXIT_UNREACHABLE if is_away else EXIT_WRONG)
+        return [f"{where}{path}: {reason}" for path, reason in error.problems]
+    if isinstance(error, BetaFactoryError) or error.filename is None:
+        return [str(error)]
+    is_missing = isinstance(error, FileNotFoundError)
+    return [f"{error.filename}: {'no such file' if is_missing else error.strerror}"]
+
+
+def _leave_stdout() -> None:
+    # Nobody reads it any more. What is left in its buffer would be written, and fail,
+    # once more when the interpreter ends.
+    with suppress(OSError):  # it need not be a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _only(group: "ExceptionGroup[Exception]") -> Exception:
-    # The one error in a group, or in groups of one; the group where there are several.
-    first, *others = group.exceptions
-    if others:
-        return group
-    if isinstance(first, ExceptionGroup):
-        return _only(cast("ExceptionGroup[Exception]", first))
-    return first
+    # The one error in a group, or in groups of one; the group where there are several,
+    # unless they are of one kind: then the first says it all.
+    first, *others = [
+        _only(cast("ExceptionGroup[Exception]", error))
+        if isinstance(error, ExceptionGroup)
+        else error
+        for error in group.exceptions
+    ]
+    return first if all(type(other) is type(first) for other in others) else group
 
 
 def token_of(path: Path | None) -> str | None:

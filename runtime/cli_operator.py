@@ -29,7 +29,6 @@ from .cli_common import (
     TlsCertificateOption,
     TlsKeyOption,
     TokenFileOption,
-    errors,
     tls_of,
     token_of,
 )
@@ -189,13 +188,12 @@ def ask_for_all(requests: Sequence[Request], kind: type[A], where: Where) -> lis
     from .operator_client import run_ask  # noqa: PLC0415 - each command loads what it needs
 
     address, token_file, *tls = where
-    with errors():
-        token = token_of(token_file)
-        answers = run_ask(requests, address, token=token, tls=tls_of(*tls))
-        for answer in answers:
-            if not isinstance(answer, kind):
-                name = type(answer).__name__
-                raise MalformedMessageError(f"{name} answers no such request")
+    token = token_of(token_file)
+    answers = run_ask(requests, address, token=token, tls=tls_of(*tls))
+    for answer in answers:
+        if not isinstance(answer, kind):
+            name = type(answer).__name__
+            raise MalformedMessageError(f"{name} answers no such request")
     return cast("list[A]", answers)
 
 

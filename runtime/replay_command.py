@@ -95,8 +95,8 @@ def replay_file(
 
     Raises
     ------
-    BarFileError
-        When the file cannot be used.
+    BarFileError, FileNotFoundError
+        As `read_bars`.
     """
     bars = read_bars(
         file,

@@ -87,14 +87,14 @@ def _load_chain(
         # The empty password: a key that needs one must not ask a terminal for it.
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
-        raise _problem(path, f"{certificate}, {key}", error) from None
+        raise _problem(path, f"{certificate}, {key}", error) from error
 
 
 def _load_ca(context: ssl.SSLContext, ca: str, path: str) -> None:
     try:
         context.load_verify_locations(ca)
     except OSError as error:
-        raise _problem(path, ca, error) from None
+        raise _problem(path, ca, error) from error
 
 
 def _problem(path: str, files: str, error: Exception) -> ConfigError:

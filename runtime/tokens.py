@@ -83,7 +83,7 @@ def read_secret(path: Path, key: str) -> str:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError([(key, f"{path}: {error.strerror}")]) from None
+        raise ConfigError([(key, f"{path}: {error.strerror}")]) from error
     except UnicodeDecodeError:
         raise ConfigError([(key, f"{path} is not UTF-8")]) from None
     if os.name == "posix" and mode & _FOR_OTHERS:

@@ -83,7 +83,7 @@ def load_script(path: str | os.PathLike[str]) -> Script:
     BarFileError
         When its bar file cannot be used.
     FileNotFoundError
-        When there is no such file.
+        When there is no such file, or its bar file is not there.
     """
     text = read_text(path)
     return parse_script(text, folder=Path(path).parent, source=os.fspath(path))
@@ -105,7 +105,7 @@ def parse_script(
 
     Raises
     ------
-    ConfigError, BarFileError
+    ConfigError, BarFileError, FileNotFoundError
         As `load_script`.
     """
     document = parse_toml(text, source)

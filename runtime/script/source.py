@@ -30,7 +30,7 @@ class FileSource(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises
         ------
-        BarFileError
+        BarFileError, FileNotFoundError
             As `read_bars`.
         """
         return read_bars(

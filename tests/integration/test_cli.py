@@ -247,6 +247,57 @@ def test_a_bad_bar_file_is_one_line_that_names_the_place(
     assert all(part in result.stderr for part in [str(path), *expected])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--config", "{}.toml"),
+        ("validate", "--config", "{}.toml"),
+        ("replay", "{}.csv"),
+        ("replay", "{}.parquet"),
+        ("replay", "{}.toml"),
+        ("replay", "{}"),
+        ("publish", "{}.csv"),
+        ("board", "{}"),
+        ("store", "{}"),
+        ("record", "{}", "out"),
+        ("asof", "AAPL", "1", "--store", "{}"),
+        ("status", "--token-file", "{}"),
+        ("symbols", "halt", "AAPL", "--address", "tcp://[::1]:1", "--tls-ca", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_a_missing_file_and_a_folder_are_one_line_each(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    for name, is_folder in (("absent", False), ("folder", True)):
+        asked = [argument.format(tmp_path / name) for argument in arguments]
+        (path,) = [argument for argument in asked if str(tmp_path) in argument]
+        if is_folder:
+            Path(path).mkdir()
+        result = command(*asked)
+        assert result.returncode == (1 if is_folder else 2), result
+        assert result.stdout == ""
+        assert result.stderr.count("\n") == 1
+        assert path in result.stderr
+
+
+def test_output_that_nobody_reads_ends_a_command_in_silence(tmp_path: Path) -> None:
+    address = str(tmp_path / "nobody.sock")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            program("subscribe", "beta.market.*", "--address", address),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=WAIT_S,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
 def test_a_feed_without_a_sidecar_says_so(
     tmp_path: Path, bar_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

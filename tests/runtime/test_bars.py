@@ -362,7 +362,6 @@ def test_blank_line_between_rows_is_a_row_without_a_symbol(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "column", "reason"),
     [
-        ("b.csv", None, None, "there is no such file"),
         ("b.txt", "", None, "the suffix must be .parquet, .csv or .csv.gz, was '.txt'"),
         ("b", "", None, "the suffix must be .parquet, .csv or .csv.gz, was ''"),
         ("b.csv", "", None, "the file is empty"),
@@ -394,17 +393,26 @@ def test_blank_line_between_rows_is_a_row_without_a_symbol(tmp_path: Path) -> No
     ],
 )
 def test_bad_file_is_named(
-    tmp_path: Path, name: str, content: str | None, column: str | None, reason: str
+    tmp_path: Path, name: str, content: str, column: str | None, reason: str
 ) -> None:
     path = tmp_path / name
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     with pytest.raises(BarFileError) as caught:
         read_bars(path)
     error = caught.value
     assert error.path == str(path)
     assert (error.row, error.column, error.reason) == (None, column, reason)
     assert "\n" not in str(error)
+
+
+def test_a_file_that_is_not_there_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        read_bars(tmp_path / "b.csv")
+    assert caught.value.filename == str(tmp_path / "b.csv")
+    folder = tmp_path / "b.parquet"
+    folder.mkdir()
+    with pytest.raises(BarFileError, match="this is a folder"):
+        read_bars(folder)
 
 
 @pytest.mark.parametrize(

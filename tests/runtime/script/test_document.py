@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from beta_factory.messages import BarFileError, ConfigError
+from beta_factory.messages import ConfigError
 from beta_factory.runtime.mailbox import OverflowPolicy
 from beta_factory.runtime.script import load_script, parse_script
 from beta_factory.runtime.script.events import EVENTS
@@ -224,7 +224,7 @@ def test_a_bar_file_is_found_beside_the_script(tmp_path: Path) -> None:
     script = load_script(path)
     assert (script.symbols, script.bars.n_bars) == (("A",), 7)
     path.write_text('[source]\nfile = "bar.csv"\n' + model)
-    with pytest.raises(BarFileError, match=r"bar\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"bar\.csv"):
         load_script(path)
     with pytest.raises(FileNotFoundError):
         load_script(tmp_path / "none.toml")
