@@ -278,13 +278,13 @@ class BetaFactory:
             if actor is None:
                 self.tally.drop(Drop.UNKNOWN_SYMBOL, message)
             return actor
-        if isinstance(message, COMMAND_TYPES):
-            return self.actor_of(message.symbol)
         if isinstance(message, _TO_BENCHMARKS):
             broadcaster = self.broadcasters.get(message.benchmark)
             if broadcaster is None:
                 self.tally.drop(Drop.UNKNOWN_BENCHMARK, message)
             return broadcaster
+        if isinstance(message, COMMAND_TYPES):
+            return self.actor_of(message.symbol)
         msg = f"a factory takes returns, was {type(message).__name__}"
         raise MalformedMessageError(msg)
 
