@@ -30,7 +30,7 @@ from .journal_entries import (
     SubscriptionEnded,
     Taken,
 )
-from .operations import JOURNALED, Operations
+from .operations import DEAD_LETTERS, JOURNALED, Operations
 from .replay_timers import ReplayTimers
 from .sequences import Sequences, last_seq
 from .system import System
@@ -233,7 +233,8 @@ class JournalReplay:
             position += 1
 
     def _take_one(self, message: Message, tables: SymbolTables) -> None:
-        if isinstance(message, JOURNALED):
+        # What was requeued was told to its actor, nobody was answered.
+        if isinstance(message, JOURNALED) and tables.source != DEAD_LETTERS:
             Operations(self._system).answer(message)
         else:
             self._system.take(message, tables)

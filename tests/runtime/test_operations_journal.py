@@ -9,6 +9,7 @@ from stores import FIRST_NS, LiveRun, recovered
 from beta_factory import BetaFactory
 from beta_factory.messages import (
     Answered,
+    HaltSymbol,
     Hello,
     Message,
     Request,
@@ -128,6 +129,24 @@ def test_a_requeued_return_is_taken_again_where_no_actor_failed(
     assert replayed is not None
     assert (replayed.n_obs, replayed.beta) == (wanted.n_obs, wanted.beta)
     assert replayed.std_error == wanted.std_error
+
+
+def test_a_requeued_command_is_taken_again_in_the_turn_of_the_returns(
+    path: Path, loop: VirtualLoop
+) -> None:
+    desk = Desk(path, loop)
+    live = desk.live.take(range(10))
+    desk.send(bench(stamp_of(10), 0.25))
+    bury = live.system.supervisor.bury
+    bury("AAPL", asset("AAPL", stamp_of(10), 0.5), "a test")
+    bury("AAPL", HaltSymbol(symbol="AAPL"), "a test")
+    bury("MSFT", asset("MSFT", stamp_of(10), 0.5), "a test")
+    assert desk.requeue(1, 2, 3) == Answered(request=2, n_done=3)
+    live.take(range(11, 14)).end()
+    found = recovered(path)
+    assert found.replay.diverged_at is None
+    assert found.replay.factory.snapshot() == live.factory.snapshot()
+    assert replay_store(str(path)).digest == live.digest.hexdigest()
 
 
 def test_what_was_not_revived_is_answered_and_changes_nothing(
