@@ -29,7 +29,7 @@ from .merged import Merged
 from .metrics import UpdateMetrics
 from .schema import NS_PER_S, beta_payload
 from .sdk import Payload, StreamInput
-from .sink import FOREVER, RETRY_S
+from .sink_courier import FOREVER, RETRY_S
 
 logger = logging.getLogger(__name__)
 

@@ -290,6 +290,29 @@ def test_closing_without_a_sidecar_counts_what_is_left(
     assert sink.statistics().state == bridge.SinkState.CLOSED
 
 
+def test_a_sink_that_observed_nothing_is_idle_until_it_is_closed(
+    bridge: Any, socket_path: Path
+) -> None:
+    reports: list[Any] = []
+    sink = open_sink(bridge, socket_path, report=reports.append)
+    states = [sink.statistics().state]
+    assert sink.drain()
+    sink.close()
+    states.append(sink.statistics().state)
+
+    assert states == [bridge.SinkState.IDLE, bridge.SinkState.CLOSED]
+    assert reports == []
+
+
+def test_a_sink_is_connecting_from_its_first_observation(
+    bridge: Any, socket_path: Path
+) -> None:
+    with open_sink(bridge, socket_path) as sink:
+        observe_bars(sink, range(1, 2))
+        assert sink.statistics().state == bridge.SinkState.CONNECTING
+        sink.close(0.01)
+
+
 @pytest.mark.parametrize("kind", ["simple", "log"])
 def test_universe_sends_what_single_nodes_send(
     bridge: Any, socket_path: Path, kind: str
