@@ -26,30 +26,23 @@ comes again under the new name.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from itertools import islice
 from typing import Final
 
 import numpy as np
 
-from ...messages import (
-    BetaFactoryError,
-    RejectedError,
-    ReturnsObserved,
-    Role,
-    SymbolsDeclared,
-)
+from ...messages import BetaFactoryError, RejectedError, Role
 from ...messages.fields import MAX_NAME_LENGTH
 from ..address import Address
 from ..client import BetaClient, connect
 from ..link import Backoff
-from ..outgoing import MESSAGES_PER_FRAME, Publishable
+from ..outgoing import MESSAGES_PER_FRAME
 from .bar_frames import BarFrames
 from .schema import NS_PER_S
 from .sdk import ComputeContext
 from .sink_buffer import Observation, SinkBuffer
+from .sink_outbox import Outbox
 from .sink_statistics import Report, SinkState, SinkStatistics
 
 logger = logging.getLogger(__name__)
@@ -105,12 +98,7 @@ class Courier:
         self._state = SinkState.CONNECTING
         self._client: BetaClient | None = None
         self._context: ComputeContext | None = None
-        # (message, observations it settles), not acknowledged; the first n_in_flight
-        # of them are published on the present connection
-        self._outbox: deque[tuple[Publishable, int]] = deque()
-        self._n_in_flight = 0
-        self._tables: dict[int, SymbolsDeclared] = {}
-        self._declared: set[int] = set()
+        self._outbox = Outbox()
         self._in_bar = 0
         self._waiters: list[Future[bool]] = []
         self._told_at_s = 0.0
@@ -206,8 +194,7 @@ class Courier:
                 self._n_connections += 1
                 self._is_unreachable = False
                 self._set_state(SinkState.LIVE, source)
-                self._n_in_flight = 0
-                self._declared.clear()
+                self._outbox.begin_connection()
                 await self._publish(client)
                 await _first(self._pump(client), client.wait_ended())
         except RejectedError:
@@ -238,7 +225,7 @@ class Courier:
                     self._context = item
                     return
                 self._gather(item)
-                if len(self._outbox) - self._n_in_flight >= MESSAGES_PER_FRAME:
+                if self._outbox.n_new >= MESSAGES_PER_FRAME:
                     await self._publish(client)
             if frames.is_complete or waiters:
                 self._flush_bar()
@@ -281,38 +268,21 @@ class Courier:
             frames.add_benchmark(ts_event, -1 - slot, value)
 
     def _flush_bar(self) -> None:
-        if not self._frames.n_open:
-            return
-        for message in self._frames.flush():
-            if isinstance(message, SymbolsDeclared):
-                self._tables[message.table] = message
-            else:
-                self._outbox.append((message, 0))
-        # all of the bar's observations are settled with its last message
-        last, _ = self._outbox.pop()
-        self._outbox.append((last, self._in_bar))
-        self._in_bar = 0
+        if self._frames.n_open:
+            self._outbox.add_bar(self._frames.flush(), self._in_bar)
+            self._in_bar = 0
 
     async def _publish(self, client: BetaClient) -> None:
-        new = tuple(islice(self._outbox, self._n_in_flight, None))
-        if not new:
+        if not self._outbox.n_new:
             return
-        messages: list[Publishable] = []
-        for message, _ in new:
-            if isinstance(message, ReturnsObserved):
-                table = message.symbols
-                if isinstance(table, int) and table not in self._declared:
-                    self._declared.add(table)
-                    messages.append(self._tables[table])
-            messages.append(message)
+        messages = self._outbox.to_publish()
         before = client.n_published
         try:
             await client.publish(messages)
         finally:
             n_published = client.n_published - before
-            self._n_in_flight += n_published
             self._n_frames += n_published
-            self._n_sent += sum(count for _, count in new[:n_published])
+            self._n_sent += self._outbox.published(n_published)
             self._settle(client)
         now_s = asyncio.get_running_loop().time()
         if now_s - self._told_at_s >= REPORT_INTERVAL_S:
@@ -327,15 +297,11 @@ class Courier:
                 waiter.set_result(is_delivered)
 
     def _settle(self, client: BetaClient) -> None:
-        while self._n_in_flight > client.n_published - client.n_acknowledged:
-            self._n_in_flight -= 1
-            self._n_acknowledged += self._outbox.popleft()[1]
+        n_in_flight = client.n_published - client.n_acknowledged
+        self._n_acknowledged += self._outbox.settle(n_in_flight)
 
     def _give_up_outbox(self, reason: str) -> None:
-        n_lost = sum(count for _, count in self._outbox)
-        self._outbox.clear()
-        self._n_in_flight = 0
-        if n_lost:
+        if n_lost := self._outbox.give_up():
             self._gap(reason, n_lost)
 
     def _note_overflow(self) -> None:
