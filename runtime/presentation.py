@@ -15,7 +15,7 @@ from ..messages import (
 )
 from .replay import ReplaySummary
 from .stamps import stamp_text
-from .system import SystemStatistics
+from .system_statistics import SystemStatistics
 
 if TYPE_CHECKING:  # a replay needs neither sockets nor a store
     from .board import Board

@@ -16,7 +16,8 @@ from .clock import Clock, ReplayClock
 from .config import ActorsConfig
 from .observations import Observation
 from .replay_timers import ReplayTimers
-from .system import System, SystemStatistics
+from .system import System
+from .system_statistics import SystemStatistics
 
 
 class Digest:

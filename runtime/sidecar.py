@@ -35,7 +35,8 @@ from .memory import keep_freed_memory, settle_objects
 from .peer import Connection
 from .report import Report
 from .server import Server
-from .system import System, SystemStatistics
+from .system import System
+from .system_statistics import SystemStatistics
 from .tls import server_context
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from .bars import Bars
 from .clock import Clock
 from .observations import asset_symbols
 from .replay import Digest, ReplaySummary
-from .system import SystemStatistics
+from .system_statistics import SystemStatistics
 
 LARGEST_TABLE: Final = 1 << 24
 """Cells (bars times symbols) up to which a file is swept: 128 MB as a table, and twice

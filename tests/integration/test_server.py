@@ -311,7 +311,7 @@ async def test_a_fault_of_our_own_closes_the_connection_that_met_it(
                 raise bug
             return take_all(messages, *args)  # type: ignore[arg-type]
 
-        running.system.take_all = failing  # type: ignore[method-assign, assignment]
+        running.system.take_all = failing  # type: ignore[assignment]
         await unlucky.send_bytes(2 * framed(asset("BAC", 666, 0.1)))
         assert await unlucky.rest() == [
             Rejected(

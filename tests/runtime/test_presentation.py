@@ -17,7 +17,7 @@ from beta_factory.runtime.presentation import (
 )
 from beta_factory.runtime.replay import ReplaySummary
 from beta_factory.runtime.sidecar import SidecarSummary
-from beta_factory.runtime.system import SystemStatistics
+from beta_factory.runtime.system_statistics import SystemStatistics
 
 SYSTEM = SystemStatistics(
     n_bars=1_000,

@@ -100,7 +100,7 @@ class Sidecar:
             self.n_lone += is_taken
             return is_taken
 
-        self.stage.system.take_lone = counted  # type: ignore[assignment,method-assign]
+        self.stage.system.take_lone = counted  # type: ignore[assignment]
         self._is_kept_from_it = is_kept_from_it
         if is_kept_from_it:
             for cohort in self.stage.factory.cohorts:
