@@ -18,6 +18,7 @@ messages in the order in which they came, so queueing it would change nothing bu
 import enum
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from ..actors import Behavior
 from ..actors.sources import NOBODY
@@ -140,7 +141,7 @@ class ActorCell:
             self.state = CellState.STOPPED
             if not quietly:
                 try:
-                    self.behavior.on_stop()
+                    _run_on_stop(self.behavior)
                 except KeyboardInterrupt:
                     raise
                 except BaseException:  # the actor's failure stops here
@@ -171,3 +172,12 @@ class ActorCell:
         self.n_failures += 1
         self.last_error = f"{type(error).__name__}: {error}"
         self._on_failure(self, message, error)
+
+
+def _run_on_stop(behavior: Behavior) -> None:
+    # Calls nothing else, so that it can be told by its frame what an actor's code is.
+    behavior.on_stop()
+
+
+CALLS_BEHAVIOR: Final = frozenset((ActorCell.invoke.__code__, _run_on_stop.__code__))
+"""What calls an actor's code that may be interrupted, see `runtime.deadline`."""

@@ -1,8 +1,9 @@
 """Interrupts code that does not return.
 
-Rule: what an actor does cannot hold up the end of the process. A synchronous call can
-be ended from outside only by a signal, so this works in the main thread, and on code
-that lets Python's signal handlers run: not on a C function that never comes back.
+Rule: what an actor does cannot hold up the end of the process, and what the process
+does about it is not interrupted. A synchronous call can be ended from outside only by a
+signal, so this works in the main thread, and on code that lets Python's signal handlers
+run: not on a C function that never comes back.
 """
 
 import signal
@@ -15,7 +16,8 @@ from typing import Final
 from ..messages import BetaFactoryError
 
 REPEAT_S: Final = 0.1
-"""One that goes on after it was interrupted is interrupted again, so often."""
+"""So long after the deadline code is interrupted, and again so often if it goes on: one
+that is busy, and looks at the clock after each message, ends by itself before."""
 
 
 class OverdueError(BetaFactoryError):
@@ -27,28 +29,31 @@ class OverdueError(BetaFactoryError):
 
 
 @contextmanager
-def interrupting(timeout_s: float, inside: frozenset[CodeType]) -> Generator[None]:
-    """Raise `OverdueError` in whatever the block runs when its time is over.
+def interrupting(timeout_s: float, callers: frozenset[CodeType]) -> Generator[None]:
+    """Raise `OverdueError` in an actor's code that runs when its time is over.
 
     Parameters
     ----------
     timeout_s
         From now.
-    inside
-        It is raised only in what these functions have called.
+    callers
+        The functions that call an actor. It is raised only in what they have called,
+        and not where that is of this package: a failure is taken note of in full.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ring(_number: int, frame: FrameType | None) -> None:
-        while frame is not None:
-            if frame.f_code in inside:
-                raise OverdueError(timeout_s)
+        while frame is not None and frame.f_back is not None:
+            if frame.f_back.f_code in callers:
+                if frame.f_globals.get("__package__") != __package__:
+                    raise OverdueError(timeout_s)
+                return
             frame = frame.f_back
 
     handler = signal.signal(signal.SIGALRM, ring)
-    timer = signal.setitimer(signal.ITIMER_REAL, timeout_s, REPEAT_S)
+    timer = signal.setitimer(signal.ITIMER_REAL, timeout_s + REPEAT_S, REPEAT_S)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ Rule: a message is taken by its actor, waits in its mailbox, or is given up; and
 given up is a dead letter, counted by reason for the source that sent it.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 from ..actors import Behavior, BetaFactory, Drop
@@ -101,19 +102,25 @@ class Delivery:
             with self._tally.told_by(cell.mailbox.source):
                 self._give_up(cell, given_up, Drop.OVERFLOW, "mailbox full")
 
-    def stop(self, cell: ActorCell, *, quietly: bool = False) -> None:
-        """Stop an actor; what still waits for it is given up.
+    def stop(self, cell: ActorCell) -> None:
+        """Stop an actor; what still waits for it is given up."""
+        self._stop(cell, quietly=False, n_newer=0)
 
-        Parameters
-        ----------
-        cell
-            The actor's.
-        quietly
-            Without its ``on_stop``.
+    def stop_all(self) -> None:
+        """Stop every actor, without its ``on_stop`` if that has not run yet.
+
+        However much mail there is, this takes no time to speak of: it is counted, and
+        only so much of it buried as is kept.
         """
+        n_newer = sum(len(cell.mailbox) for cell in self.cells.values())
+        for cell in self.cells.values():
+            n_newer -= len(cell.mailbox)
+            self._stop(cell, quietly=True, n_newer=n_newer)
+
+    def _stop(self, cell: ActorCell, *, quietly: bool, n_newer: int) -> None:
         waiting = cell.mailbox.waiting()
-        for message in cell.stop(quietly=quietly):
-            self._supervisor.bury(cell.name, message, "actor stopped")
+        mail = cell.stop(quietly=quietly)
+        self._supervisor.bury_all(cell.name, mail, "actor stopped", n_newer=n_newer)
         self._drop_mail(waiting)
 
     def _give_up(
@@ -133,9 +140,10 @@ class Delivery:
             self._drop_mail(waiting)
 
     def _drop_mail(self, waiting: list[tuple[Message, int]]) -> None:
-        for message, source in waiting:
+        # All of it is about the same symbol or benchmark, whose actor's it was.
+        for source, count in Counter(source for _, source in waiting).items():
             with self._tally.told_by(source):
-                self._tally.drop(Drop.UNDELIVERABLE, message)
+                self._tally.drop(Drop.UNDELIVERABLE, waiting[0][0], count)
 
     def _on_outgoing(self, message: Message) -> None:
         behavior = self._factory.route(message)

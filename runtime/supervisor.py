@@ -149,6 +149,28 @@ class Supervisor:
             )
         )
 
+    def bury_all(
+        self, actor: str, messages: list[Message], reason: str, *, n_newer: int = 0
+    ) -> None:
+        """Keep messages that no actor took, those that there is room for.
+
+        Parameters
+        ----------
+        actor
+            Whose they were.
+        messages
+            Oldest first.
+        reason
+            Why it did not take them.
+        n_newer
+            How many will follow them at once, and need the room.
+        """
+        n_kept = min(max(MAX_DEAD_LETTERS - n_newer, 0), len(messages))
+        n_passed = len(messages) - n_kept
+        self.n_dead_letters += n_passed
+        for message in messages[n_passed:]:
+            self.bury(actor, message, reason)
+
     def _restart(self, cell: ActorCell, error: BaseException) -> None:
         if cell.state is not CellState.RESTARTING:
             return
@@ -168,6 +190,5 @@ class Supervisor:
             exc_info=error,
         )
         self.n_quarantined += 1
-        for message in cell.mailbox.drain():
-            self.bury(cell.name, message, "actor quarantined")
+        self.bury_all(cell.name, cell.mailbox.drain(), "actor quarantined")
         self._on_state(cell)

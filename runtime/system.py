@@ -8,12 +8,11 @@ the same object.
 import logging
 from collections.abc import Callable
 from math import inf
-from typing import Final
 
 from ..actors import Behavior, BetaColumns, BetaFactory, BetaRows
 from ..messages import Message
 from .actor_standing import ActorStanding
-from .cell import ActorCell, CellState
+from .cell import CALLS_BEHAVIOR, ActorCell, CellState
 from .clock import Clock
 from .deadline import interrupting
 from .delivery import Delivery
@@ -25,11 +24,6 @@ from .supervisor import RestartPolicy, Supervisor, Timer
 from .system_statistics import SystemStatistics
 
 logger = logging.getLogger(__name__)
-
-RUNS_BEHAVIOR: Final = frozenset(
-    function.__code__ for function in (ActorCell.invoke, ActorCell.stop)
-)
-"""In what these call, an actor's code may be interrupted."""
 
 
 class System:
@@ -129,13 +123,18 @@ class System:
             without their ``on_stop``. An actor that does not return is interrupted, in
             the main thread; see `runtime.deadline`.
         """
-        if timeout_s is None:
-            self._stop(inf)
-        else:
-            with interrupting(timeout_s, RUNS_BEHAVIOR):
-                self._stop(self._clock.monotonic() + timeout_s)
+        try:
+            if timeout_s is None:
+                self._finish(inf)
+            else:
+                with interrupting(timeout_s, CALLS_BEHAVIOR):
+                    self._finish(self._clock.monotonic() + timeout_s)
+        finally:
+            # Whatever went wrong, nobody goes on, and nothing is lost uncounted.
+            self._delivery.stop_all()
+            self._standing.away.mark_all()
 
-    def _stop(self, deadline: float) -> None:
+    def _finish(self, deadline: float) -> None:
         now = self._clock.monotonic
         while self.dispatcher.run(1):
             if now() >= deadline:
@@ -145,14 +144,14 @@ class System:
                 )
                 break
         self._commit()
-        n_silent = 0
-        for cell in self.cells.values():
-            is_late = now() >= deadline
-            n_silent += is_late and cell.state is not CellState.STOPPED
-            self._delivery.stop(cell, quietly=is_late)
-        if n_silent:
-            logger.error("system.overdue actors=%d: ended without on_stop", n_silent)
-        self._standing.away.mark_all()
+        for n_stopped, cell in enumerate(self.cells.values()):
+            if now() >= deadline:
+                logger.error(
+                    "system.overdue actors=%d: ended without on_stop",
+                    len(self.cells) - n_stopped,
+                )
+                break
+            self._delivery.stop(cell)
 
     def state_of(self, behavior: Behavior) -> CellState:
         """Return where one of the actors is in its life."""
