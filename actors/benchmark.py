@@ -41,7 +41,7 @@ class BenchmarkBroadcaster:
         if type(message) is BenchmarkReturnObserved:
             unusable = refuse(message.period_return)
             if unusable is not None:
-                self._tally.drop(unusable, message)
+                self._tally.drop_for_all(unusable, message)
                 return ()
             self._open_bar(message, message.period_return)
         elif type(message) is BenchmarkReturnMissed:

@@ -53,7 +53,7 @@ def take_columns(
                 single = _single(
                     message, table.symbols[position], float(returns[position])
                 )
-                parts.tally.drop(Drop.UNKNOWN_SYMBOL, single)
+                parts.tally.drop_for_all(Drop.UNKNOWN_SYMBOL, single)
         returns = returns[table.positions]
     held: list[ReturnObserved] = []
     if not is_complete or apart is not None or masked is not None:

@@ -100,7 +100,7 @@ class BetaFactory:
         self.factors = tuple(factors)
         self.row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
         benchmarks = sorted({factor.benchmark for factor in self.factors})
-        self.tally = Tally(self.row_of, benchmarks)
+        self.tally = Tally(self.row_of, [factor.benchmark for factor in self.factors])
         self.cohorts = tuple(
             (GuardedCohort if factor.model.is_guarded else Cohort)(
                 factor, self.symbols, self.tally
@@ -263,8 +263,7 @@ class BetaFactory:
     def route(self, message: Message) -> Behavior | None:
         """Return the actor that a message is addressed to; ``None`` = nobody.
 
-        An observation of an unknown symbol or benchmark is counted and quarantined
-        here.
+        An observation of an unknown symbol or benchmark is counted here.
 
         Raises
         ------
@@ -276,12 +275,12 @@ class BetaFactory:
         if isinstance(message, ReturnObserved):
             actor = self.actors.get(message.symbol)
             if actor is None:
-                self.tally.drop(Drop.UNKNOWN_SYMBOL, message)
+                self.tally.drop_for_all(Drop.UNKNOWN_SYMBOL, message)
             return actor
         if isinstance(message, _TO_BENCHMARKS):
             broadcaster = self.broadcasters.get(message.benchmark)
             if broadcaster is None:
-                self.tally.drop(Drop.UNKNOWN_BENCHMARK, message)
+                self.tally.drop_for_all(Drop.UNKNOWN_BENCHMARK, message)
             return broadcaster
         if isinstance(message, COMMAND_TYPES):
             return self.actor_of(message.symbol)

@@ -81,8 +81,10 @@ def take_group(
     for position, reason in sorted(refused, key=itemgetter(0)):
         single = group.message(position)
         row = parts.row_of.get(single.symbol)
-        if row is None or reason is not None:
-            parts.tally.drop(reason or Drop.UNKNOWN_SYMBOL, single)
+        if reason is not None:
+            parts.tally.drop(reason, single)
+        elif row is None:
+            parts.tally.drop_for_all(Drop.UNKNOWN_SYMBOL, single)
         elif masked is not None and masked[row]:
             held.append(single)
         else:

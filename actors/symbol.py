@@ -129,7 +129,7 @@ class SymbolActor:
         if self.status is not None:
             unusable = _REFUSALS[self.status]
         if unusable is not None:
-            self._tally.drop(unusable, message)
+            self._tally.drop_for_all(unusable, message)
 
     def _obey(self, message: Message) -> None:
         is_removed = self.status is Status.REMOVED

@@ -1,9 +1,11 @@
 """What was refused, by reason: nothing is dropped in silence.
 
 Rule: whoever does not use an observation counts it here, and says why in one of the
-words below. Each is counted three times, and the three add up: by reason, by the source
-that sent it, and by the symbol or benchmark that it was about. The runtime logs the
-counts once per interval; this file knows no time.
+words below. Each factor counts for itself, for one may use what another does not; so
+what no factor sees counts once for each that would have used it. Each is counted three
+times, and the three add up: by reason, by the source that sent it, and by the symbol or
+benchmark that it was about. The runtime logs the counts once per interval; this file
+knows no time.
 """
 
 import enum
@@ -17,7 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimators import LARGEST, PerRow, State
-from ..messages import BenchmarkReturnObserved, Message, ReturnObserved
+from ..messages import (
+    OBSERVATION_TYPES,
+    BenchmarkReturnObserved,
+    Message,
+    ReturnObserved,
+)
 from .quarantine import Absurd, Quarantine
 from .sources import NOBODY, Sources
 
@@ -93,7 +100,7 @@ class Tally:
     row_of
         Row of each symbol whose drops are told apart.
     benchmarks
-        Names of the benchmarks whose drops are told apart.
+        The benchmark of each factor; their drops are told apart.
     """
 
     def __init__(
@@ -111,8 +118,10 @@ class Tally:
         self.of_symbol: dict[Drop, NDArray[np.int64]] = {}
         """By reason, per row; a reason that never was is not in it."""
         self.of_benchmark: dict[str, Counter[str]] = {
-            name: Counter() for name in benchmarks
+            name: Counter() for name in sorted(set(benchmarks))
         }
+        self._n_factors = max(len(benchmarks), 1)
+        self._n_factors_on = Counter(benchmarks)
         self._row_of = row_of or {}
 
     def drop(
@@ -123,7 +132,9 @@ class Tally:
         *,
         is_as_sent: bool = True,
     ) -> None:
-        """Count ``count`` dropped observations; keep the message if it is at fault.
+        """Count ``count`` observations that one factor does not use.
+
+        The message is kept if it is at fault.
 
         Parameters
         ----------
@@ -144,6 +155,27 @@ class Tally:
         self._count(reason, message, count)
         if message is not None and reason in QUARANTINED:
             self.quarantine.append((reason, message))
+
+    def drop_for_all(self, reason: Drop, message: Message, count: int = 1) -> None:
+        """Count observations that no factor sees, for each that would have used them.
+
+        What is no observation, such as a command, is not counted.
+
+        Parameters
+        ----------
+        reason
+            Why.
+        message
+            One of them; the others are of its type and about the same name.
+        count
+            How many.
+        """
+        if isinstance(message, OBSERVATION_TYPES):
+            benchmark = getattr(message, "benchmark", None)
+            n_factors = self._n_factors
+            if benchmark is not None:  # one that nobody has counts, too
+                n_factors = self._n_factors_on.get(benchmark, 1)
+            self.drop(reason, message, count * n_factors)
 
     @contextmanager
     def told_by(self, source: int) -> Generator[None]:

@@ -17,7 +17,8 @@ MAX_LISTED = 1000
 """Most topics, and most subscribers, in one report."""
 
 Reasons = dict[Text, Count]
-"""Observations that were not used, by reason; see `actors.tally.Drop`."""
+"""Observations that were not used, by reason, once for each factor that did not use
+them; see `actors.tally.Drop`."""
 
 
 class ReportStatus(
@@ -35,7 +36,8 @@ class SourceReported(
 ):
     """What one source sent, by the name under which it greeted.
 
-    What was received and not dropped is in a window, or waits for its benchmark. A
+    Each factor counts what it does not use. So what was received, times the factors
+    that it concerns, and not dropped is in a window, or waits for its benchmark. A
     source that is slowed loses nothing: what has not been taken from it is neither
     received nor dropped.
     """

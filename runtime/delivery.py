@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ..actors import Behavior, BetaFactory, Drop
-from ..messages import ActorDeadError, MailboxFullError, Message
+from ..messages import COMMAND_TYPES, ActorDeadError, MailboxFullError, Message
 from .cell import ActorCell
 from .dispatcher import Dispatcher
 from .mailbox import Mailbox, OverflowPolicy
@@ -70,6 +70,24 @@ class Delivery:
         """Return the cell of one of the actors."""
         return self._cell_of[id(behavior)]
 
+    def send(self, message: Message) -> None:
+        """Deliver a message to whom it is addressed.
+
+        A command to a symbol that is not in the universe is a dead letter.
+
+        Raises
+        ------
+        MalformedMessageError
+            When no actor takes this type of message.
+        MailboxFullError
+            When the actor's mailbox is full and blocks.
+        """
+        behavior = self._factory.route(message)
+        if behavior is not None:
+            self.deliver(behavior, message)
+        elif isinstance(message, COMMAND_TYPES):
+            self._supervisor.bury(message.symbol, message, "unknown symbol")
+
     def deliver(
         self,
         behavior: Behavior,
@@ -126,7 +144,7 @@ class Delivery:
     def _give_up(
         self, cell: ActorCell, message: Message, drop: Drop, reason: str
     ) -> None:
-        self._tally.drop(drop, message)
+        self._tally.drop_for_all(drop, message)
         self._supervisor.bury(cell.name, message, reason)
 
     def _on_failure(
@@ -135,15 +153,19 @@ class Delivery:
         waiting = cell.mailbox.waiting()
         self._supervisor.failed(cell, message, error)
         if message is not None:
-            self._tally.drop(Drop.UNDELIVERABLE, message)
+            self._tally.drop_for_all(Drop.UNDELIVERABLE, message)
         if not cell.mailbox:  # it is quarantined, and its mail went with it
             self._drop_mail(waiting)
 
     def _drop_mail(self, waiting: list[tuple[Message, int]]) -> None:
-        # All of it is about the same symbol or benchmark, whose actor's it was.
-        for source, count in Counter(source for _, source in waiting).items():
+        # One actor's: all that are of one type are about the same symbol or benchmark.
+        mail = [(type(message), source) for message, source in waiting]
+        one_of = {type(message): message for message, _ in waiting}
+        for (message_type, source), count in Counter(mail).items():
             with self._tally.told_by(source):
-                self._tally.drop(Drop.UNDELIVERABLE, waiting[0][0], count)
+                self._tally.drop_for_all(
+                    Drop.UNDELIVERABLE, one_of[message_type], count
+                )
 
     def _on_outgoing(self, message: Message) -> None:
         behavior = self._factory.route(message)

@@ -257,11 +257,9 @@ class Intake:
                     table.symbols[table.unknown[0]],
                 )
         elif isinstance(message, _OPENING) and self._is_far_ahead(message.ts_event):
-            self._tally.drop(Drop.FUTURE, message)
+            self._tally.drop_for_all(Drop.FUTURE, message)
         else:
-            behavior = self._factory.route(message)
-            if behavior is not None:
-                self._delivery.deliver(behavior, message)
+            self._delivery.send(message)
 
     def _opener(self, message: BenchmarkReturnObserved) -> ActorCell | None:
         # Whose bar a benchmark's return opens, if it is not to be refused.

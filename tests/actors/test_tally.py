@@ -12,6 +12,7 @@ from beta_factory.actors.tally import (
     Tally,
     refuse,
 )
+from beta_factory.messages import Goodbye, HaltSymbol, SessionOpened
 from strategies import asset, bench
 
 MESSAGE = asset("AAPL", 1, 0.5)
@@ -90,6 +91,26 @@ def test_a_drop_is_counted_by_source_and_by_what_it_was_about() -> None:
     }
     # Names that nobody configured have no count of their own: there may be many.
     assert tally.of_benchmark == {"SPY": {"late": 1}}
+
+
+def test_what_no_factor_sees_counts_once_for_each_that_would_have_used_it() -> None:
+    tally = Tally({"AAPL": 0}, ["SPY", "QQQ", "SPY"])
+    for message, n_factors in (
+        (asset("AAPL", 1, nan), 3),
+        (asset("IBM", 1, 0.1), 3),
+        (bench(1, nan), 2),
+        (bench(1, nan, benchmark="QQQ"), 1),
+        (bench(1, nan, benchmark="DIA"), 1),
+        (SessionOpened(benchmark="SPY", ts_event=1), 2),
+        (HaltSymbol(symbol="AAPL"), 0),  # no observation
+        (Goodbye(reason="late"), 0),
+    ):
+        before = tally.dropped[Drop.UNDELIVERABLE]
+        tally.drop_for_all(Drop.UNDELIVERABLE, message)
+        assert tally.dropped[Drop.UNDELIVERABLE] - before == n_factors, message
+    tally.drop_for_all(Drop.OVERFLOW, bench(1, 0.1), count=5)
+    assert tally.dropped[Drop.OVERFLOW] == 10
+    assert tally.of_benchmark["SPY"] == {"undeliverable": 4, "overflow": 10}
 
 
 def test_what_waited_in_vain_is_counted_for_those_who_sent_it() -> None:

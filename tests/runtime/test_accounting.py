@@ -118,12 +118,14 @@ def test_sources_and_topics_add_up_to_the_totals(
         assert set(missing) <= {"unknown_symbol", "unknown_benchmark"}
 
 
+@pytest.mark.parametrize("n_factors", [1, 3])
 @examples(40)
 @given(st.integers(0, 2**32))
-def test_what_is_not_dropped_is_in_a_window_or_waits(seed: int) -> None:
+def test_what_is_not_dropped_is_in_a_window_or_waits(n_factors: int, seed: int) -> None:
     rng = random.Random(seed)
+    factors = [Factor("SPY", f"f{number}", SMALL) for number in range(n_factors)]
     with virtual_loop() as loop:
-        stage = Stage(loop, mailbox_capacity=2)
+        stage = Stage(loop, factors=factors, mailbox_capacity=2)
         stage.system.start()
         tables = SymbolTables(stage.factory.row_of, "feed")
         n_returns = n_opened = 0
@@ -133,7 +135,8 @@ def test_what_is_not_dropped_is_in_a_window_or_waits(seed: int) -> None:
                 message: Message = bench(stamp, 0.1)
                 n_opened += 1
             else:
-                message = asset(rng.choice(SYMBOLS), stamp, rng.choice([0.1, 0.2]))
+                symbol = rng.choice([*SYMBOLS, "NOBODY"])
+                message = asset(symbol, stamp, rng.choice([0.1, 0.2, float("nan")]))
                 n_returns += 1
             stage.system.take(message, tables)
             if rng.random() < 0.1:
@@ -155,9 +158,9 @@ def test_what_is_not_dropped_is_in_a_window_or_waits(seed: int) -> None:
         sources = stage.factory.tally.sources
         n_dropped = sum(sources.dropped[feed].values())
         statistics = stage.system.statistics()
-        n_used = statistics.n_pairs + statistics.n_bars - 20
+        n_used = statistics.n_pairs + statistics.n_bars - 20 * n_factors
         assert sources.received[feed] == n_returns + n_opened
-        assert sources.received[feed] - n_dropped == n_used
+        assert sources.received[feed] * n_factors - n_dropped == n_used
 
 
 class Plain:

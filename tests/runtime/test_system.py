@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from beta_factory.actors import Factor, Outgoing
 from beta_factory.messages import (
     BetaUpdated,
+    HaltSymbol,
     Heartbeat,
     MailboxFullError,
     MalformedMessageError,
     Message,
     Reason,
+    ResumeSymbol,
     ReturnObserved,
     ReturnsObserved,
     Status,
@@ -778,6 +780,24 @@ class TestTake:
         assert stage.system.take_all([message], stage.tables) == 1
         assert stage.drops == {reason: 2}
         assert stage.letters == []
+
+    def test_a_command_is_no_observation_and_never_counted_as_one(
+        self, loop: VirtualLoop
+    ) -> None:
+        stage = started(loop)
+        stage.turn(HaltSymbol(symbol="TSLA"))  # nobody's
+        stage.flaky["BAC"].poison[-1] = ValueError("boom")
+        stage.turn(HaltSymbol(symbol="BAC"))  # fails
+        stage.turn(ResumeSymbol(symbol="BAC"))  # waits, and is left
+        stage.system.stop()
+        stage.turn(ResumeSymbol(symbol="AAPL"))  # comes too late
+        assert stage.drops == {}
+        assert [(name, reason) for name, _, reason in stage.letters] == [
+            ("TSLA", "unknown symbol"),
+            ("BAC", "ValueError: boom"),
+            ("BAC", "actor stopped"),
+            ("AAPL", "actor stopped"),
+        ]
 
     def test_what_no_factory_takes_is_malformed(self, loop: VirtualLoop) -> None:
         with pytest.raises(MalformedMessageError, match="takes returns, was Heartbeat"):

@@ -163,7 +163,7 @@ FAILS: Final[list[tuple[str, dict[str, Any], str, str]]] = [
     ),
     (
         *("dropped", {"reason": "halted", "low": 1, "high": 3}),
-        *("1 to 3 dropped as halted", "11 (halted 11, undeliverable 1)"),
+        *("1 to 3 dropped as halted", "11 (halted 11)"),
     ),
     (*("restarts", {"count": 0}), *("0 restarts of actors", "1")),
     (*("dead_letters", {"low": 2}), *("at least 2 dead letters", "1")),
