@@ -98,6 +98,7 @@ from .returns import (
 from .status import (
     ReportStatus,
     SourceReported,
+    StaleReported,
     StatusReported,
     StoreReported,
     StoreState,
@@ -177,6 +178,7 @@ __all__ = [
     "SnapshotError",
     "SourceReported",
     "StaleBoardError",
+    "StaleReported",
     "Status",
     "StatusReported",
     "StoreError",

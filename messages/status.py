@@ -11,10 +11,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from .fields import Count, Text
+from .betas import Reason
+from .fields import MAX_FACTORS, Count, Text
 
 MAX_LISTED = 1000
 """Most topics, and most subscribers, in one report."""
+
+MAX_STALE = MAX_FACTORS * len(Reason)
+"""Most pairs of a factor and a reason for which topics may be stale."""
 
 Reasons = dict[Text, Count]
 """Observations that were not used, by reason, once for each factor that did not use
@@ -46,7 +50,7 @@ class SourceReported(
     n_connections: Count
     n_received: Count
     """Observations taken in; a columnar frame has one per return."""
-    n_held: Count
+    n_backlog: Count
     """Messages read and not taken in yet, while it is read no further."""
     dropped: Reasons
     n_repeated: Count = 0
@@ -109,6 +113,17 @@ class StoreReported(
     """Bytes of the turns that are not durable yet."""
 
 
+class StaleReported(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
+):
+    """Topics of one factor that are stale now, for one reason."""
+
+    factor: Text
+    reason: Text
+    """As a `Reason` is called, in small letters."""
+    n_topics: Count
+
+
 class StatusReported(
     msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="T", gc=False
 ):
@@ -128,7 +143,7 @@ class StatusReported(
     n_outbox_bytes: Count
     """Bytes that wait for peers to read them."""
     n_waiting: Count
-    """Messages that wait in mailboxes for a turn."""
+    """Messages in mailboxes: they wait for a turn, or for an actor that restarts."""
     n_dead_letters: Count
     n_restarts: Count
     n_quarantined: Count
@@ -148,3 +163,11 @@ class StatusReported(
     """Those for which most was folded, most first."""
     store: StoreReported | None = None
     """``None`` = the sidecar has none."""
+    n_failures: Count = 0
+    """Errors that left an actor."""
+    n_listener_failures: Count = 0
+    """Errors that left a callback of the sidecar's process."""
+    n_held: Count = 0
+    """Returns in quarantine now."""
+    stale: Annotated[tuple[StaleReported, ...], Meta(max_length=MAX_STALE)] = ()
+    """By factor and reason; a factor without stale topics is not in it."""

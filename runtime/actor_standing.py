@@ -36,9 +36,19 @@ class ActorStanding:
     def __init__(self, factory: BetaFactory, delivery: Delivery) -> None:
         self._factory = factory
         self._cell_of_symbol = delivery.cell_of_symbol
+        self._broadcasters = tuple(delivery.cell_of_benchmark.values())
         self._silent_benchmarks: set[str] = set()
         self.away = RowMask(len(factory.symbols))
         """Rows of the symbols whose actors take no messages now."""
+
+    def away_cells(self) -> list[ActorCell]:
+        """Return the cells of the actors that take no messages now."""
+        marked = self.away.some
+        rows: list[int] = [] if marked is None else np.flatnonzero(marked).tolist()
+        return [
+            *(self._cell_of_symbol[self._factory.symbols[row]] for row in rows),
+            *(c for c in self._broadcasters if c.state is not CellState.LIVE),
+        ]
 
     def show(self, cell: ActorCell) -> None:
         """Show an actor's state, after it has changed."""

@@ -51,7 +51,7 @@ def status(
 
 def _described(answer: StatusReported) -> dict[str, object]:
     described = msgspec.structs.asdict(answer)
-    for name in ("sources", "topics", "subscribers"):
+    for name in ("sources", "topics", "subscribers", "stale"):
         described[name] = [msgspec.structs.asdict(part) for part in described[name]]
     if answer.store is not None:
         described["store"] = msgspec.structs.asdict(answer.store)

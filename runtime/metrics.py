@@ -30,11 +30,21 @@ def exposition(report: StatusReported) -> str:
             ("memory_bytes", "Resident memory of the sidecar", report.memory_bytes),
             ("connections", "Open connections", report.n_connections),
             ("outbox_bytes", "Bytes that peers have not read", report.n_outbox_bytes),
-            ("mailbox_messages", "Messages that wait for a turn", report.n_waiting),
+            ("mailbox_messages", "Messages that wait in mailboxes", report.n_waiting),
             ("actors_quarantined", "Quarantined actors", report.n_quarantined),
+            ("returns_held", "Returns in quarantine", report.n_held),
         )
         for line in _metric(name, "gauge", help_text, [({}, value)])
     ]
+    lines += _metric(
+        "topics_stale",
+        "gauge",
+        "Topics that are stale, by factor and reason",
+        [
+            ({"factor": each.factor, "reason": each.reason}, each.n_topics)
+            for each in report.stale
+        ],
+    )
     for name, help_text, value in (
         ("frames_total", "Frames received", report.n_frames),
         ("bars_total", "Benchmark bars opened", report.n_bars),
@@ -48,6 +58,12 @@ def exposition(report: StatusReported) -> str:
         ),
         ("dead_letters_total", "Messages that no actor took", report.n_dead_letters),
         ("restarts_total", "Actors restarted", report.n_restarts),
+        ("failures_total", "Errors that left an actor", report.n_failures),
+        (
+            "listener_failures_total",
+            "Errors that left a callback of the process",
+            report.n_listener_failures,
+        ),
     ):
         lines += _metric(name, "counter", help_text, [({}, value)])
     lines += _store_lines(report.store)
@@ -70,10 +86,10 @@ def exposition(report: StatusReported) -> str:
         [(labels, each.n_received) for labels, each in sources],
     )
     lines += _metric(
-        "source_held_messages",
+        "source_backlog_messages",
         "gauge",
         "Messages read and not taken in yet, by source",
-        [(labels, each.n_held) for labels, each in sources],
+        [(labels, each.n_backlog) for labels, each in sources],
     )
     lines += _metric(
         "source_dropped_total",
@@ -92,6 +108,12 @@ def exposition(report: StatusReported) -> str:
         "counter",
         "Updates folded for slow subscribers, of the topics that lost most",
         [(labels, each.n_conflated) for labels, each in topics if each.n_conflated],
+    )
+    lines += _metric(
+        "topic_undelivered_total",
+        "counter",
+        "Updates missed by subscribers who went, of the topics that lost most",
+        [(labels, each.n_undelivered) for labels, each in topics if each.n_undelivered],
     )
     lines += _metric(
         "topic_dropped_total",

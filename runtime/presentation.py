@@ -171,6 +171,10 @@ def status_lines(report: StatusReported) -> list[str]:
     """Return how a sidecar is: totals, then sources, subscribers and topics."""
     lost = f"{report.n_conflated:,} conflated, {report.n_undelivered:,} undelivered"
     dead = f"{report.n_dead_letters:,} dead letters"
+    restarts = f"{report.n_restarts:,} restarts after {report.n_failures:,} failures"
+    stale = ", ".join(
+        f"{each.reason} {each.n_topics:,} ({each.factor})" for each in report.stale
+    )
     quarantined = f"{report.n_quarantined:,} quarantined"
     lines = [
         f"instance  {report.instance}",
@@ -182,12 +186,15 @@ def status_lines(report: StatusReported) -> list[str]:
         f"peers     {report.n_connections:,} (rejected: {_reasons(report.rejected)})",
         f"frames    {report.n_frames:,} received",
         f"waiting   {report.n_waiting:,} messages, {report.n_outbox_bytes:,} bytes",
-        f"actors    {report.n_restarts:,} restarts, {quarantined}, {dead}",
+        f"held      {report.n_held:,} in quarantine",
+        f"stale     {stale or 'none'}",
+        f"actors    {restarts}, {quarantined}, {dead}",
+        f"callbacks {report.n_listener_failures:,} failures",
         *_store_lines(report.store),
     ]
     lines += [
         f"source    {each.source or '(none)'}: {each.n_received:,} received, "
-        f"{each.n_held:,} held, {each.n_repeated:,} repeated, "
+        f"{each.n_backlog:,} backlog, {each.n_repeated:,} repeated, "
         f"dropped {_reasons(each.dropped)}"
         for each in report.sources
     ]

@@ -16,6 +16,7 @@ from ..actors import BetaFactory
 from ..messages import (
     ReportStatus,
     SourceReported,
+    StaleReported,
     StatusReported,
     SubscriberReported,
     TopicReported,
@@ -61,7 +62,7 @@ def report(server: "Server", request: ReportStatus) -> StatusReported:
         n_conflated=server.n_conflated,
         n_undelivered=sum(int(each.n_undelivered.sum()) for each in publishers),
         n_outbox_bytes=server.n_outbox_bytes,
-        n_waiting=system.dispatcher.n_ready,
+        n_waiting=system.n_waiting,
         n_dead_letters=statistics.n_dead_letters,
         n_restarts=statistics.n_restarts,
         n_quarantined=statistics.n_quarantined,
@@ -73,18 +74,27 @@ def report(server: "Server", request: ReportStatus) -> StatusReported:
         n_subscribers=len(slow),
         subscribers=tuple(slow[:limit]),
         store=server.store_status(),
+        n_failures=statistics.n_failures,
+        n_listener_failures=statistics.n_listener_failures,
+        n_held=statistics.n_held,
+        stale=tuple(
+            [
+                StaleReported(factor=factor, reason=reason, n_topics=n_stale)
+                for (factor, reason), n_stale in sorted(statistics.stale.items())
+            ]
+        ),
     )
 
 
 def _sources(server: "Server") -> Iterable[SourceReported]:
     counts = server.system.factory.tally.sources
     n_connections: Counter[int] = Counter()
-    n_held: Counter[int] = Counter()
+    n_backlog: Counter[int] = Counter()
     for connection in server.connections:
         if connection.is_feed:
             number = counts.number(connection.name)
             n_connections[number] += 1
-            n_held[number] += connection.n_held
+            n_backlog[number] += connection.n_held
     for name, number in sorted((name, i) for i, name in enumerate(counts.names)):
         received, dropped = counts.received[number], counts.dropped[number]
         n_repeated = server.n_repeated[number]
@@ -93,7 +103,7 @@ def _sources(server: "Server") -> Iterable[SourceReported]:
                 source=name,
                 n_connections=n_connections[number],
                 n_received=received,
-                n_held=n_held[number],
+                n_backlog=n_backlog[number],
                 dropped={str(reason): n for reason, n in sorted(dropped.items())},
                 n_repeated=n_repeated,
             )

@@ -206,6 +206,13 @@ class System:
         """Call back after the next turn, when a full mailbox may have room again."""
         self._waiting_for_room.append(callback)
 
+    @property
+    def n_waiting(self) -> int:
+        """Messages in mailboxes."""
+        # A live actor has mail only while it stands in the ready queue.
+        cells = {*self._ready, *self._standing.away_cells()}
+        return sum(len(cell.mailbox) for cell in cells)
+
     def statistics(self) -> SystemStatistics:
         """Return what passed through so far."""
         factory = self.factory

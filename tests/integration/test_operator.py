@@ -216,7 +216,7 @@ async def test_status_tells_what_was_dropped_and_whose_it_was(
         code, out, _ = await command(socket_path, "status")
         assert code == 0
         assert (
-            "source    prices: 3 received, 0 held, 0 repeated, dropped duplicate 1"
+            "source    prices: 3 received, 0 backlog, 0 repeated, dropped duplicate 1"
             in out
         )
         assert "topic     return.BAC: duplicate 1" in out

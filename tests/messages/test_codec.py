@@ -55,6 +55,7 @@ from beta_factory.messages import (
     Role,
     SessionOpened,
     SourceReported,
+    StaleReported,
     Status,
     StatusReported,
     StoreReported,
@@ -364,7 +365,7 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
                     source="s",
                     n_connections=1,
                     n_received=2,
-                    n_held=3,
+                    n_backlog=3,
                     dropped={"late": 1},
                     n_repeated=4,
                 ),
@@ -393,12 +394,17 @@ GOLDEN: Final[dict[str, tuple[Message, str]]] = {
                 snapshot=2,
                 n_pending_bytes=3,
             ),
+            n_failures=15,
+            n_listener_failures=16,
+            n_held=17,
+            stale=(StaleReported(factor="f", reason="r", n_topics=3),),
         ),
         (
-            "dc0018 a154 06 a169 cd012c 01 02 03 04 05 06 07 08 09 0a 0b 0c"
+            "dc001c a154 06 a169 cd012c 01 02 03 04 05 06 07 08 09 0a 0b 0c"
             "81a46c61746501 81a4736c6f7702 91 96 a173 01 02 03 81a46c61746501 04 0d"
             "91 95 a872657475726e2e41 01 02 03 81a46c61746501 0e 91 94 a173 c3 01 02"
             "96 a86465677261646564 a172 cd012c 01 02 03"
+            "0f 10 11 91 93 a166 a172 03"
         ),
     ),
     "AddSymbol": (
@@ -550,7 +556,13 @@ OPTIONAL_FIELDS: Final[dict[type[Message], dict[str, object]]] = {
     DiscardHeldReturns: {},
     HeldReturnsListed: {},
     ReportStatus: {"limit": 20},
-    StatusReported: {"store": None},
+    StatusReported: {
+        "store": None,
+        "n_failures": 0,
+        "n_listener_failures": 0,
+        "n_held": 0,
+        "stale": (),
+    },
     HaltSymbol: {"ts_init": 0, "request": 0},
     ResumeSymbol: {"ts_init": 0, "request": 0},
     AddSymbol: {"ts_init": 0, "request": 0},
@@ -710,7 +722,7 @@ source_lists = st.lists(
         source=texts,
         n_connections=counts,
         n_received=counts,
-        n_held=counts,
+        n_backlog=counts,
         dropped=reason_counts,
         n_repeated=counts,
     ),
@@ -745,6 +757,9 @@ subscriber_lists = st.lists(
         n_conflated=counts,
     ),
     max_size=3,
+).map(tuple)
+stale_lists = st.lists(
+    st.builds(StaleReported, factor=texts, reason=texts, n_topics=counts), max_size=3
 ).map(tuple)
 patterns = st.text(letters, min_size=1, max_size=MAX_PATTERN_LENGTH)
 numbers = st.floats()
@@ -920,6 +935,10 @@ FIELDS: Final[dict[type[Message], dict[str, st.SearchStrategy[Any]]]] = {
         "n_subscribers": counts,
         "subscribers": subscriber_lists,
         "store": stores,
+        "n_failures": counts,
+        "n_listener_failures": counts,
+        "n_held": counts,
+        "stale": stale_lists,
     },
     HaltSymbol: {"symbol": names, "ts_init": counts, "request": counts},
     ResumeSymbol: {"symbol": names, "ts_init": counts, "request": counts},
@@ -943,6 +962,7 @@ WRONG_VALUES: Final[dict[st.SearchStrategy[Any], list[object]]] = {
     topic_lists: [None, 1, [["t", 1, 1, -1, {}]], [["t", 1, 1, 1, {}]] * 1001],
     subscriber_lists: [None, 1, [["s", 1, 1, 1]], [["s", True, -1, 1]]],
     stores: [1, [], ["well", "", 1, 1, 1, 1], ["ok", "", 1, 1, 1, -1]],
+    stale_lists: [None, 1, [["f", "r", -1]], [["f"]]],
     number_lists: [None, 1, [-1], ["1"], [0] * 1001],
     patterns: ["", "A" * 513, b"beta.>", 1, None],
     numbers: ["0.5", b"", True, None, [0.5]],

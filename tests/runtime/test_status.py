@@ -2,11 +2,13 @@
 
 import re
 
+from beta_factory.actors import Factor, MarketBetaConfig
 from beta_factory.messages import (
     Hello,
     Message,
     ReportStatus,
     Role,
+    StaleReported,
     StatusReported,
     StoreReported,
     StoreState,
@@ -78,7 +80,7 @@ def test_a_report_says_who_sent_what_and_what_became_of_it() -> None:
         assert (report.n_bars, report.n_pairs, report.n_updates) == (1, 3, 3)
         prices, news = reversed(report.sources)
         assert (prices.source, prices.n_received, prices.dropped) == ("prices", 4, {})
-        assert (news.source, news.n_received, news.n_held) == ("news", 6, 0)
+        assert (news.source, news.n_received, news.n_backlog) == ("news", 6, 0)
         assert news.dropped == {"duplicate": 1, "conflict": 2, "unknown_symbol": 1}
         assert report.dropped == news.dropped
         assert report.n_topics == 2
@@ -86,6 +88,41 @@ def test_a_report_says_who_sent_what_and_what_became_of_it() -> None:
             a_topic("return.BAC", duplicate=1, conflict=1),
             a_topic("benchmark.SPY", conflict=1),
         )
+
+
+def test_a_report_shows_what_an_operator_has_to_look_into() -> None:
+    model = MarketBetaConfig(8, 3, max_abs_return=0.5, stale_after=3)
+    with virtual_loop() as loop:
+        desk = Desk(loop, factors=[Factor("SPY", model=model)])
+        feed = desk.feed("prices", *(m for bar in bars_of(5) for m in bar))
+        quiet = desk.report()
+        assert (quiet.n_waiting, quiet.n_held, quiet.stale) == (0, 0, ())
+        desk.stage.poison("BAC", 6)
+        mail = [asset("BAC", ts, 0.1) for ts in range(7, 17)]
+        # BAC fails at the first and its mail waits; AAPL is absurd, IBM says no more.
+        feed.data_received(framed(bench(6, 0.1), asset("BAC", 6, 0.1), *mail))
+        feed.data_received(framed(asset("AAPL", 6, 0.9)))
+        desk.stage.system.listeners.add(failing)
+        feed.data_received(framed(*(bench(ts, 0.1) for ts in range(7, 17))))
+        report = desk.report()
+        assert (report.n_waiting, report.n_failures, report.n_held) == (10, 1, 1)
+        assert report.n_listener_failures > 0
+        expected = StaleReported(factor="market", reason="no_recent_pair", n_topics=2)
+        assert report.stale == (expected,)
+        lines = status_lines(report)
+        assert "held      1 in quarantine" in lines
+        assert "stale     no_recent_pair 2 (market)" in lines
+        assert any(line.startswith("waiting   10 messages") for line in lines)
+        assert any("restarts after 1 failures" in line for line in lines)
+        samples = exposition(report).splitlines()
+        stale = 'topics_stale{factor="market",reason="no_recent_pair"} 2'
+        for sample in (stale, "mailbox_messages 10", "returns_held 1"):
+            assert f"betafactory_{sample}" in samples
+        assert "betafactory_failures_total 1" in samples
+
+
+def failing(_turn: object) -> None:
+    raise RuntimeError
 
 
 def a_topic(topic: str, **dropped: int) -> TopicReported:
@@ -125,6 +162,9 @@ def test_a_report_says_what_was_folded_for_whom() -> None:
         # One was sent the newest of each and told of the others; one got none of them.
         assert report.n_undelivered == report.n_conflated + len(SYMBOLS)
         assert {t.n_published for t in report.topics} == {40}
+        first = report.topics[0]
+        sample = f'betafactory_topic_undelivered_total{{topic="{first.topic}"}}'
+        assert f"{sample} {first.n_undelivered}\n" in exposition(report)
 
 
 def test_only_what_lost_most_is_listed_and_the_rest_is_counted() -> None:
@@ -155,7 +195,7 @@ def test_the_lines_and_the_metrics_say_the_same() -> None:
         report = desk.report(limit=1)
         lines = "\n".join(status_lines(report))
         assert (
-            'source    say "hi": 3 received, 0 held, 0 repeated, dropped duplicate 1'
+            'source    say "hi": 3 received, 0 backlog, 0 repeated, dropped duplicate 1'
             in lines
         )
         assert "topic     return.BAC: duplicate 1" in lines
