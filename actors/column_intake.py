@@ -55,15 +55,20 @@ def take_columns(
                 )
                 parts.tally.drop_for_all(Drop.UNKNOWN_SYMBOL, single)
         returns = returns[table.positions]
-    held: list[ReturnObserved] = []
+    absent = None if is_complete else rows[np.isnan(returns)]
+    mailed: list[ReturnObserved] = []
     if not is_complete or apart is not None or masked is not None:
         is_alone = _look_alone(rows, returns, apart, masked)
         if np.count_nonzero(is_alone):
             is_complete = False
-            held = _take_alone(
+            mailed = _take_alone(
                 parts, message, rows[is_alone], returns[is_alone], masked
             )
             returns = np.where(is_alone, np.nan, returns)
+    if mailed:  # each is its actor's when that takes it
+        away = np.array([parts.row_of[single.symbol] for single in mailed])
+        absent = away if absent is None else np.concatenate((absent, away))
+    parts.column_counts.add(rows, absent)
     for cohort in parts.cohorts:
         dropped = cohort.stage_column(
             rows,
@@ -76,7 +81,7 @@ def take_columns(
             symbol = parts.symbols[int(rows[position])]
             single = _single(message, symbol, float(returns[position]))
             parts.tally.drop(reason, single, is_as_sent=False)
-    return held
+    return mailed
 
 
 def _returns_of(message: ReturnsObserved, table: SymbolTable) -> NDArray[np.float64]:
@@ -108,16 +113,16 @@ def _take_alone(
     returns: NDArray[np.float64],
     masked: Mask | None,
 ) -> list[ReturnObserved]:
-    held: list[ReturnObserved] = []
+    mailed: list[ReturnObserved] = []
     values: list[float] = returns.tolist()
     places: list[int] = rows.tolist()
     for row, value in zip(places, values, strict=True):
         single = _single(message, parts.symbols[row], value)
         if masked is not None and masked[row]:
-            held.append(single)
+            mailed.append(single)
         else:
             parts.actors[single.symbol].receive(single)
-    return held
+    return mailed
 
 
 def _single(message: ReturnsObserved, symbol: str, value: float) -> ReturnObserved:

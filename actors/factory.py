@@ -27,6 +27,7 @@ from ..messages.fields import MAX_NAME_LENGTH
 from .behavior import Behavior
 from .benchmark import BenchmarkBroadcaster
 from .cohort import Cohort
+from .column_counts import ColumnCounts
 from .column_intake import take_columns
 from .columns import BetaColumns, Rows
 from .config import Factor, MarketBetaConfig
@@ -150,6 +151,7 @@ class BetaFactory:
             self.publishers,
             self.actors,
             self.broadcasters,
+            ColumnCounts(len(self.symbols)),
         )
         """For who does its work: `release`, `restoring`, and those who take columns."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .benchmark import BenchmarkBroadcaster
 from .cohort import Cohort
+from .column_counts import ColumnCounts
 from .config import Factor
 from .publisher import BetaPublisher
 from .symbol import SymbolActor
@@ -32,5 +33,7 @@ class Parts:
     publishers: tuple[BetaPublisher, ...]
     actors: dict[str, SymbolActor]
     broadcasters: dict[str, BenchmarkBroadcaster]
+    column_counts: ColumnCounts
+    """Returns in columnar messages that each symbol's actor has taken, by row."""
     n_columnar: int = 0
     """Returns that came in columnar messages so far."""

@@ -77,7 +77,7 @@ def take_group(
             for position, reason in dropped
         ]
     # In the order in which they came, as one by one.
-    held: list[ReturnObserved] = []
+    mailed: list[ReturnObserved] = []
     for position, reason in sorted(refused, key=itemgetter(0)):
         single = group.message(position)
         row = parts.row_of.get(single.symbol)
@@ -86,7 +86,7 @@ def take_group(
         elif row is None:
             parts.tally.drop_for_all(Drop.UNKNOWN_SYMBOL, single)
         elif masked is not None and masked[row]:
-            held.append(single)
+            mailed.append(single)
         else:
             parts.actors[single.symbol].receive(single)
-    return held
+    return mailed

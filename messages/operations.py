@@ -99,6 +99,7 @@ class ActorListed(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc
     n_waiting: Count
     """Messages in its mailbox."""
     n_processed: Count
+    """Messages it has taken; a return in a columnar frame is worth one."""
     n_failures: Count
     last_error: Text = ""
 

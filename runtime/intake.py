@@ -235,17 +235,21 @@ class Intake:
         sources.received[source] += n_columnar or isinstance(message, _ALONE)
 
     def n_processed(self, cell: ActorCell) -> int:
-        """Return how many messages an actor has taken, in groups or one by one."""
+        """Return how many messages an actor has taken, together or one by one.
+
+        A return that came in a columnar frame is worth a message.
+        """
         row = self._factory.row_of.get(cell.name)
         if row is None or cell is not self._cell_of_symbol[cell.name]:
             return cell.n_processed
-        return cell.n_processed + int(self._n_grouped[row])
+        n_in_columns = self._factory.parts.column_counts.of(row)
+        return cell.n_processed + int(self._n_grouped[row]) + n_in_columns
 
     def _take(self, message: Message, tables: SymbolTables) -> None:
         if type(message) is ReturnsObserved:
-            mailed = self._rows_to_mail()
-            for held in self._factory.take_columns(message, tables, mailed):
-                self._delivery.deliver(self._factory.actors[held.symbol], held)
+            masked = self._rows_to_mail()
+            for mailed in self._factory.take_columns(message, tables, masked):
+                self._delivery.deliver(self._factory.actors[mailed.symbol], mailed)
         elif type(message) is SymbolsDeclared:
             table = tables.declare(message)
             if table.unknown and not tables.has_named_unknown:
@@ -290,8 +294,8 @@ class Intake:
             if not self._has_room(rows[is_mailed]):
                 return False
             taken ^= is_mailed
-        for held in self._factory.take_group(group, rows, masked):
-            self._delivery.deliver(self._factory.actors[held.symbol], held)
+        for mailed in self._factory.take_group(group, rows, masked):
+            self._delivery.deliver(self._factory.actors[mailed.symbol], mailed)
         whole = rows
         if np.count_nonzero(taken) < len(rows):
             rows = rows[taken]
@@ -313,9 +317,9 @@ class Intake:
         # The rows of a columnar frame that its actors do not take on the spot; all of
         # them where something waits for its turn, for that came first. Without room for
         # each the frame is refused before any of it is staged: it will be taken again.
-        mailed = self._every_row if self._ready else self._away.some
-        if mailed is None:
+        masked = self._every_row if self._ready else self._away.some
+        if masked is None:
             return None
-        for row in np.flatnonzero(mailed).tolist():
+        for row in np.flatnonzero(masked).tolist():
             self._cell_of_symbol[self._factory.symbols[row]].mailbox.check_room()
-        return mailed
+        return masked

@@ -163,6 +163,42 @@ def test_what_is_not_dropped_is_in_a_window_or_waits(n_factors: int, seed: int) 
         assert sources.received[feed] * n_factors - n_dropped == n_used
 
 
+@examples(40)
+@given(st.integers(0, 2**32))
+def test_an_actor_has_processed_as_much_in_columns_as_in_single_messages(
+    seed: int,
+) -> None:
+    rng = random.Random(seed)
+    seen: list[dict[str, int]] = []
+    frames: list[tuple[int, tuple[str, ...], list[float]]] = []
+    for ts in range(1, 30):
+        names: tuple[str, ...] = SYMBOLS
+        if rng.random() < 0.4:
+            names = tuple(rng.sample([*SYMBOLS, "NOBODY"], 2))
+        values = [rng.choice([0.1 * ts, 0.2, np.nan, np.inf]) for _ in names]
+        frames.append((ts, names, values))
+    halts = {ts: rng.choice(SYMBOLS) for ts in range(3, 30, 7)}
+    with virtual_loop() as loop:
+        for in_columns in (True, False):
+            stage = Stage(loop)
+            stage.system.start()
+            for ts, names, values in frames:
+                if ts in halts:
+                    stage.turn(HaltSymbol(symbol=halts[ts]))
+                if ts == 10:
+                    stage.poison("BAC", 999)
+                    stage.turn(asset("BAC", 999, 0.1))  # away, and its mail waits
+                if ts == 15:
+                    loop.advance(RESTART_S)
+                if in_columns:
+                    stage.turn(frame(ts, names, values))
+                else:
+                    pairs = zip(names, values, strict=True)
+                    stage.turn(*(asset(s, ts, v) for s, v in pairs if v == v))  # noqa: PLR0124
+            seen.append({s: stage.system.n_processed(stage.cell(s)) for s in SYMBOLS})
+    assert seen[0] == seen[1]
+
+
 class Plain:
     """A system whose actors are the real ones, so that it takes groups."""
 
