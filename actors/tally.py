@@ -28,7 +28,7 @@ from ..messages import (
 from .quarantine import Absurd, Quarantine
 from .sources import NOBODY, Sources
 
-QUARANTINE_LENGTH = 1000
+MAX_REFUSED = 1000
 """Refused messages kept for inspection; at a few hundred bytes each, well under a
 megabyte, and enough to see what a bad feed sends."""
 
@@ -64,7 +64,7 @@ class Drop(enum.StrEnum):
     """The actor is quarantined or stopped, or failed on this very message."""
 
 
-QUARANTINED = frozenset(
+AT_FAULT = frozenset(
     {
         Drop.FUTURE,
         Drop.NOT_FINITE,
@@ -109,7 +109,8 @@ class Tally:
         benchmarks: Collection[str] = (),
     ) -> None:
         self.dropped: Counter[Drop] = Counter()
-        self.quarantine: deque[tuple[Drop, Message]] = deque(maxlen=QUARANTINE_LENGTH)
+        self.refused: deque[tuple[Drop, Message]] = deque(maxlen=MAX_REFUSED)
+        """The newest messages with which somebody was wrong, for inspection."""
         self.held = Quarantine()
         """The returns that were dropped as `ABSURD` and may yet be released."""
         self.sources = Sources()
@@ -153,8 +154,8 @@ class Tally:
                 self.held.hold(reason, message, is_as_sent=is_as_sent)
             return
         self._count(reason, message, count)
-        if message is not None and reason in QUARANTINED:
-            self.quarantine.append((reason, message))
+        if message is not None and reason in AT_FAULT:
+            self.refused.append((reason, message))
 
     def drop_for_all(self, reason: Drop, message: Message, count: int = 1) -> None:
         """Count observations that no factor sees, for each that would have used them.

@@ -43,6 +43,8 @@ class Delivery:
         self._tally = factory.tally
         self._dispatcher = dispatcher
         self._supervisor = supervisor
+        self.overflow = overflow
+        """What every mailbox does when it is full."""
         self.cells: dict[str, ActorCell] = {}
         """Every actor's cell, by the actor's kind and name."""
         self._cell_of: dict[int, ActorCell] = {}

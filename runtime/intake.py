@@ -83,6 +83,7 @@ class Intake:
         self._cell_of_symbol = delivery.cell_of_symbol
         self._cell_of_benchmark = delivery.cell_of_benchmark
         self._away = away
+        self._blocks = delivery.overflow is OverflowPolicy.BLOCK
         self._every_row = np.ones(len(factory.symbols), dtype=np.bool_)
         self._names = NameIndex(factory.symbols)
         self._n_grouped = np.zeros(len(factory.symbols), dtype=np.int64)
@@ -275,8 +276,8 @@ class Intake:
         return ts_event > self._clock.time_ns() + MAX_AHEAD_NS
 
     def _take_group(self, group: ReturnGroup) -> bool:
-        # Whether a group was taken: its actors are the ones we know, and those that
-        # cannot take their message now have room for it.
+        # Whether a group was taken: its actors are the ones we know, and no mailbox can
+        # refuse what those cannot take now.
         if self._ready or self._has_guests:
             return False
         rows = self._names.rows(group)
@@ -291,8 +292,8 @@ class Intake:
         taken = rows >= 0
         if masked is not None:
             is_mailed = masked[rows] & taken
-            if not self._has_room(rows[is_mailed]):
-                return False
+            if self._blocks and np.count_nonzero(is_mailed):
+                return False  # a mailbox could refuse one of them half-way
             taken ^= is_mailed
         for mailed in self._factory.take_group(group, rows, masked):
             self._delivery.deliver(self._factory.actors[mailed.symbol], mailed)
@@ -303,14 +304,6 @@ class Intake:
         self._n_grouped += counts
         if rows is whole:
             self._last_rows, self._last_counts = rows, counts
-        return True
-
-    def _has_room(self, rows: Rows) -> bool:
-        # Whether one more message goes into the mailbox of each.
-        for row in rows.tolist():
-            mailbox = self._cell_of_symbol[self._factory.symbols[row]].mailbox
-            if mailbox.policy is OverflowPolicy.BLOCK:
-                return False
         return True
 
     def _rows_to_mail(self) -> Mask | None:

@@ -1,14 +1,14 @@
 """A bounded mailbox with two lanes, and what happens when it is full.
 
 Rule: a mailbox never holds more data messages than its capacity, never reorders what
-it holds, and counts everything it gives up. Control messages pass before data and are
-never given up: there are few, and losing one (a stop, a halt) is worse than a long
+it holds, and hands back everything it gives up. Control messages pass before data and
+are never given up: there are few, and losing one (a stop, a halt) is worse than a long
 mailbox.
 """
 
 import enum
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..actors.sources import NOBODY
 from ..messages import COMMAND_TYPES, MailboxFullError, Message, ReturnObserved
@@ -29,21 +29,6 @@ class OverflowPolicy(enum.StrEnum):
     """Replace the waiting return of the same bar, else drop the oldest."""
 
 
-class MailboxStatistics(NamedTuple):
-    """What passed through a mailbox."""
-
-    n_waiting: int
-    #: messages in both lanes
-    n_received: int
-    #: messages ever accepted
-    n_dropped: int
-    #: messages given up because the mailbox was full
-    n_conflated: int
-    #: messages replaced by a newer one for the same bar
-    high_water: int
-    #: most messages that ever waited
-
-
 class Mailbox:
     """What waits for one actor.
 
@@ -61,10 +46,6 @@ class Mailbox:
         "_actor",
         "_control",
         "_data",
-        "_high_water",
-        "_n_conflated",
-        "_n_dropped",
-        "_n_received",
         "_sources",
         "capacity",
         "policy",
@@ -80,10 +61,6 @@ class Mailbox:
         self._sources: deque[int] = deque()  # of each data message
         self.source = NOBODY
         """Number of the source of the data message that came out last."""
-        self._n_received = 0
-        self._n_dropped = 0
-        self._n_conflated = 0
-        self._high_water = 0
 
     def __len__(self) -> int:
         return len(self._control) + len(self._data)
@@ -112,14 +89,12 @@ class Mailbox:
             return None
         self.check_room()
         if self.policy is OverflowPolicy.DROP_NEWEST:
-            self._n_dropped += 1
             self.source = source
             return message
         if self.policy is OverflowPolicy.CONFLATE:
             older = self._replace(message, source)
             if older is not None:
                 return older
-        self._n_dropped += 1
         oldest = self._data.popleft()
         self.source = self._sources.popleft()
         self._append(message, source)
@@ -147,7 +122,6 @@ class Mailbox:
         if len(self._control) >= MAX_CONTROL:
             raise MailboxFullError(self._actor, MAX_CONTROL)
         self._control.append(message)
-        self._n_received += 1
 
     def get(self) -> Message | None:
         """Return the next message, ``None`` when nothing waits."""
@@ -171,21 +145,9 @@ class Mailbox:
         self._sources.clear()
         return messages
 
-    def statistics(self) -> MailboxStatistics:
-        """Return what passed through so far."""
-        return MailboxStatistics(
-            n_waiting=len(self),
-            n_received=self._n_received,
-            n_dropped=self._n_dropped,
-            n_conflated=self._n_conflated,
-            high_water=self._high_water,
-        )
-
     def _append(self, message: Message, source: int) -> None:
         self._data.append(message)
         self._sources.append(source)
-        self._n_received += 1
-        self._high_water = max(self._high_water, len(self._data))
 
     def _replace(self, message: Message, source: int) -> Message | None:
         if type(message) is not ReturnObserved:
@@ -198,7 +160,5 @@ class Mailbox:
             ):
                 self._data[position] = message
                 self.source, self._sources[position] = self._sources[position], source
-                self._n_received += 1
-                self._n_conflated += 1
                 return waiting
         return None

@@ -1,8 +1,9 @@
 """What the log says of the input, once per interval.
 
 Rule: drops are counted where they happen, and a feed can drop a million things a
-second; here their counts become one line per reason. Of the quarantine and of sides
-that have died there is a line when they begin and one when they end.
+second; here their counts become one line per reason, with the newest message where
+somebody is wrong. Of the quarantine and of sides that have died there is a line when
+they begin and one when they end.
 """
 
 import logging
@@ -52,12 +53,15 @@ class Report:
         """Log what is new."""
         statistics = self._system.statistics()
         dropped = Counter(statistics.dropped)
+        newest = {str(why): one for why, one in self._system.factory.tally.refused}
         for reason, count in sorted((dropped - self._dropped).items()):
+            example = f" newest={newest[reason]!r}" if reason in newest else ""
             logger.warning(
-                "observations.dropped reason=%s count=%d total=%d",
+                "observations.dropped reason=%s count=%d total=%d%s",
                 reason,
                 count,
                 dropped[reason],
+                example,
             )
         self._dropped = dropped
         rejected = self._server.rejected

@@ -75,15 +75,15 @@ def test_what_is_no_return_is_kept_for_inspection(value: float, reason: Drop) ->
     stage = Stage("fast", "slow")
     bad = bench(7, value)
     stage.broadcaster.receive(bad)
-    assert [why for why, _ in stage.tally.quarantine] == [reason]
-    assert stage.tally.quarantine[0][1] is bad
+    assert [why for why, _ in stage.tally.refused] == [reason]
+    assert stage.tally.refused[0][1] is bad
 
 
 def test_conflicting_returns_are_kept_for_inspection() -> None:
     stage = Stage("market")
     stage.broadcaster.receive(bench(7, 0.1))
     stage.broadcaster.receive(bench(7, 0.2))
-    assert list(stage.tally.quarantine) == [(Drop.CONFLICT, bench(7, 0.2))]
+    assert list(stage.tally.refused) == [(Drop.CONFLICT, bench(7, 0.2))]
 
 
 @pytest.mark.parametrize(

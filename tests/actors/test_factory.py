@@ -200,7 +200,7 @@ class TestRefused:
         factory = BetaFactory(["A", "B"], benchmark=BENCHMARK, config=CONFIG)
         factory.receive(frame(5, ["B", "X", "A"], [inf, 0.5, 0.1], seq=3, ts_init=9))
         factory.receive(frame(5, ["A", "B"], [0.2, 0.1], seq=4, ts_init=9))
-        assert list(factory.tally.quarantine) == [
+        assert list(factory.tally.refused) == [
             (Drop.UNKNOWN_SYMBOL, asset("X", 5, 0.5, seq=3, ts_init=9)),
             (Drop.NOT_FINITE, asset("B", 5, inf, seq=3, ts_init=9)),
             (Drop.CONFLICT, asset("A", 5, 0.2, seq=4, ts_init=9)),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 
 from beta_factory import BetaFactory, Factor, MarketBetaConfig
-from beta_factory.actors.tally import QUARANTINED, Drop
+from beta_factory.actors.tally import AT_FAULT, Drop
 from beta_factory.messages import (
     BenchmarkReturnObserved,
     Message,
@@ -59,7 +59,7 @@ class Noise:
         self.market = market
         self.rng = rng
         self.expected: Counter[Drop] = Counter()
-        self.quarantined = 0
+        self.refused = 0
         self.newest = -1
         self.benchmark: float | None = None
         self.held: dict[tuple[str, int], float] = {}
@@ -89,7 +89,7 @@ class Noise:
 
     def drop(self, reason: Drop, count: int = 1) -> None:
         self.expected[reason] += count
-        self.quarantined += count * (reason in QUARANTINED)
+        self.refused += count * (reason in AT_FAULT)
 
     def make(self) -> Message | None:
         """Return one message, after noting why it will be dropped."""
@@ -234,15 +234,15 @@ def test_what_somebody_did_wrong_is_kept(market: Market, seed: int) -> None:
     messages, noise = with_noise(market, random.Random(seed))
     factory = market.factory()
     drive(factory, cut(messages, random.Random(seed)))
-    assert len(factory.tally.quarantine) < (factory.tally.quarantine.maxlen or 0)
+    assert len(factory.tally.refused) < (factory.tally.refused.maxlen or 0)
     known = set(map(repr, messages))
-    for reason, message in factory.tally.quarantine:
-        assert reason in QUARANTINED
+    for reason, message in factory.tally.refused:
+        assert reason in AT_FAULT
         if type(message) is BenchmarkReturnObserved:
             assert repr(message) in known
         else:
             assert type(message) is ReturnObserved
-    assert len(factory.tally.quarantine) == noise.quarantined
+    assert len(factory.tally.refused) == noise.refused
 
 
 DIGEST = """
@@ -286,7 +286,7 @@ def digest() -> str:
     ]
     content = wire(updates) + wire(u for group in snapshots for u in group.as_rows())
     content += repr(sorted(factory.tally.dropped.items())).encode()
-    content += repr(list(factory.tally.quarantine)).encode()
+    content += repr(list(factory.tally.refused)).encode()
     return hashlib.sha256(content).hexdigest()
 
 

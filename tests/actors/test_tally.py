@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from beta_factory.actors.tally import (
-    QUARANTINE_LENGTH,
-    QUARANTINED,
+    AT_FAULT,
+    MAX_REFUSED,
     Drop,
     Tally,
     refuse,
@@ -31,29 +31,29 @@ def test_every_drop_is_counted_under_its_reason_alone(reason: Drop) -> None:
 def test_messages_are_kept_where_somebody_is_wrong(reason: Drop) -> None:
     tally = Tally()
     tally.drop(reason, MESSAGE)
-    assert list(tally.quarantine) == [(reason, MESSAGE)] * (reason in QUARANTINED)
+    assert list(tally.refused) == [(reason, MESSAGE)] * (reason in AT_FAULT)
 
 
 @pytest.mark.parametrize(
     "reason", [Drop.DUPLICATE, Drop.LATE, Drop.UNPAIRED], ids=lambda drop: drop.value
 )
 def test_what_a_healthy_feed_also_does_is_not_kept(reason: Drop) -> None:
-    assert reason not in QUARANTINED
+    assert reason not in AT_FAULT
 
 
 def test_the_newest_messages_are_kept_and_no_more_than_agreed() -> None:
     tally = Tally()
-    for ts in range(QUARANTINE_LENGTH + 3):
+    for ts in range(MAX_REFUSED + 3):
         tally.drop(Drop.CONFLICT, asset("AAPL", ts, 0.5))
-    assert tally.dropped[Drop.CONFLICT] == QUARANTINE_LENGTH + 3
-    assert len(tally.quarantine) == QUARANTINE_LENGTH
-    assert tally.quarantine[0] == (Drop.CONFLICT, asset("AAPL", 3, 0.5))
+    assert tally.dropped[Drop.CONFLICT] == MAX_REFUSED + 3
+    assert len(tally.refused) == MAX_REFUSED
+    assert tally.refused[0] == (Drop.CONFLICT, asset("AAPL", 3, 0.5))
 
 
-def test_a_drop_without_a_message_leaves_the_quarantine_alone() -> None:
+def test_a_drop_without_a_message_keeps_nothing() -> None:
     tally = Tally()
     tally.drop(Drop.CONFLICT)
-    assert not tally.quarantine
+    assert not tally.refused
 
 
 @pytest.mark.parametrize(

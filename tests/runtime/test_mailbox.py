@@ -38,10 +38,6 @@ class Model:
     policy: OverflowPolicy
     control: list[Message] = field(default_factory=list[Message])
     data: list[Message] = field(default_factory=list[Message])
-    n_received: int = 0
-    n_dropped: int = 0
-    n_conflated: int = 0
-    high_water: int = 0
 
     def put(self, message: Message) -> Message | None:
         if len(self.data) < self.capacity:
@@ -49,20 +45,14 @@ class Model:
         elif self.policy is OverflowPolicy.BLOCK:
             raise MailboxFullError("BAC", self.capacity)
         elif self.policy is OverflowPolicy.DROP_NEWEST:
-            self.n_dropped += 1
             return message
         elif self.policy is OverflowPolicy.CONFLATE and message in Same(self.data):
             at = Same(self.data).index(message)
             given_up, self.data[at] = self.data[at], message
-            self.n_conflated += 1
-            self.n_received += 1
             return given_up
         else:
             given_up = self.data.pop(0)
-            self.n_dropped += 1
         self.data.append(message)
-        self.n_received += 1
-        self.high_water = max(self.high_water, len(self.data))
         return given_up
 
 
@@ -103,23 +93,14 @@ def test_it_does_what_the_model_does(
             assert message is not None
             mailbox.put_control(message)
             model.control.append(message)
-            model.n_received += 1
         elif step == "get":
             lane = model.control or model.data
             assert mailbox.get() is (lane.pop(0) if lane else None)
         else:
             assert mailbox.drain() == model.control + model.data
             model.control, model.data = [], []
-        statistics = mailbox.statistics()
-        assert len(mailbox) == statistics.n_waiting
-        assert statistics.n_waiting == len(model.control) + len(model.data)
+        assert len(mailbox) == len(model.control) + len(model.data)
         assert len(model.data) <= capacity
-        assert (
-            statistics.n_received,
-            statistics.n_dropped,
-            statistics.n_conflated,
-            statistics.high_water,
-        ) == (model.n_received, model.n_dropped, model.n_conflated, model.high_water)
     assert mailbox.drain() == model.control + model.data
 
 
@@ -185,8 +166,6 @@ def test_conflation_replaces_the_return_of_the_same_bar_in_its_place() -> None:
     older = mailbox.put(newer)
     assert older == asset("BAC", 2, 0.02)
     assert mailbox.drain() == [asset("BAC", 1, 0.01), newer, asset("BAC", 3, 0.03)]
-    assert mailbox.statistics().n_conflated == 1
-    assert mailbox.statistics().n_dropped == 0
 
 
 def test_conflation_waits_until_the_mailbox_is_full() -> None:
@@ -229,11 +208,3 @@ def test_control_passes_before_data_that_came_first() -> None:
     mailbox.put_control(command)
     assert mailbox.get() is command
     assert mailbox.get() == asset("BAC", 1, 0.01)
-
-
-def test_statistics_are_a_snapshot() -> None:
-    mailbox = full(OverflowPolicy.DROP_OLDEST)
-    before = mailbox.statistics()
-    mailbox.put(asset("BAC", 9, 0.1))
-    assert before.n_received == 3
-    assert mailbox.statistics() == (3, 4, 1, 0, 3)

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from beta_factory.actors import Factor, MarketBetaConfig
 from beta_factory.messages import (
     Hello,
@@ -19,6 +21,7 @@ from beta_factory.runtime.memory import resident_bytes
 from beta_factory.runtime.metrics import exposition
 from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.presentation import status_lines
+from beta_factory.runtime.report import Report
 from beta_factory.runtime.server import Server
 from strategies import asset, bench, frame, wide_universe
 from testkit import (
@@ -119,6 +122,24 @@ def test_a_report_shows_what_an_operator_has_to_look_into() -> None:
         for sample in (stale, "mailbox_messages 10", "returns_held 1"):
             assert f"betafactory_{sample}" in samples
         assert "betafactory_failures_total 1" in samples
+
+
+def test_the_log_shows_the_newest_message_with_which_somebody_is_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with virtual_loop() as loop:
+        desk = Desk(loop)
+        report = Report(desk.stage.system, desk.server)
+        names = ("TSLA", "GM", "GM")
+        desk.feed("prices", *(asset(name, i, 0.1) for i, name in enumerate(names)))
+        desk.feed("prices", *2 * [asset("BAC", 1, 0.1)])
+        for _ in range(2):
+            report.report()
+        newest = f"count=3 total=3 newest={asset('GM', 2, 0.1)!r}"
+        assert [record.getMessage() for record in caplog.records] == [
+            "observations.dropped reason=duplicate count=1 total=1",
+            f"observations.dropped reason=unknown_symbol {newest}",
+        ]
 
 
 def failing(_turn: object) -> None:

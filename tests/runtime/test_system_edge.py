@@ -30,5 +30,5 @@ def test_a_bar_from_the_far_future_does_not_make_the_real_ones_late() -> None:
     assert system.take_all([far, near, asset], tables) == 3
     system.end_turn()
     assert factory.tally.dropped == {Drop.FUTURE: 1}
-    assert list(factory.tally.quarantine) == [(Drop.FUTURE, far)]
+    assert list(factory.tally.refused) == [(Drop.FUTURE, far)]
     assert [len(updates) for updates in published] == [1]
