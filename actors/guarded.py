@@ -42,7 +42,7 @@ class GuardedCohort(Cohort):
         symbols: tuple[str, ...],
         tally: Tally,
         *,
-        max_pending_bars: int = 16,
+        max_pending_bars: int = staging.MAX_PENDING_BARS,
     ) -> None:
         super().__init__(factor, symbols, tally, max_pending_bars=max_pending_bars)
         model = factor.model
@@ -93,7 +93,7 @@ class GuardedCohort(Cohort):
                 cell != cell  # noqa: PLR0124 - NaN: no return for this bar yet
                 and self._low_cells[row] <= period_return <= self._high_cells[row]
             ):
-                # `Lockstep.stage`, written out.
+                # `Staging.stage`, written out.
                 self._cells[row] = period_return
                 self._staged.append(row)
                 self._staged_ts_init.append(ts_init)
@@ -306,12 +306,12 @@ class GuardedCohort(Cohort):
     def _judge(self, row: int, bar: int, period_return: float) -> Refusal | None:
         # Of one beyond the limits of its bar; None = it would not be taken anyway.
         slab = self._slab
-        held = slab.value(row, bar)
+        present = slab.value(row, bar)
         stamp = slab.stamp(bar)
         if self._lateness:
-            if held == period_return:
+            if present == period_return:
                 return None
-        elif not isnan(held) or stamp != self._paired_stamp:
+        elif not isnan(present) or stamp != self._paired_stamp:
             return None
         message = ReturnObserved(
             symbol=self.symbols[row], ts_event=stamp, period_return=period_return
