@@ -14,6 +14,8 @@ from math import isnan, nan
 
 import numpy as np
 
+from ..estimators import NO_ROWS
+from .columns import Rows
 from .lockstep import Lockstep
 from .tally import Drop
 
@@ -72,10 +74,10 @@ class Cohort(Lockstep):
     ) -> Drop | None:
         # A return for a bar that was opened before: late, or another value.
         slab = self._slab
-        held = slab.value(row, bar)
-        if held == period_return:
+        present = slab.value(row, bar)
+        if present == period_return:
             return Drop.DUPLICATE
-        is_correction = not isnan(held)
+        is_correction = not isnan(present)
         if is_correction and not self._lateness:
             return Drop.CONFLICT
         self.commit()
@@ -103,10 +105,10 @@ class Cohort(Lockstep):
             return Drop.LATE
         bar = slab.bar_of(ts_event)
         withheld = openings.withheld.get(ts_event)
-        held = nan if bar is None else slab.benchmark_value(bar)
+        present = nan if bar is None else slab.benchmark_value(bar)
         if withheld is not None:
-            held = withheld
-        if held == benchmark_return or (bar is not None and isnan(benchmark_return)):
+            present = withheld
+        if present == benchmark_return or (bar is not None and isnan(benchmark_return)):
             return Drop.DUPLICATE
         if not self._lateness:
             return Drop.CONFLICT
@@ -117,18 +119,17 @@ class Cohort(Lockstep):
         if bar is None:
             return self._insert(ts_event, benchmark_return, ts_init)
         slab.amend_benchmark(bar, benchmark_return)
-        self._settle(bar, ts_init, is_correction=not isnan(held))
+        rows = self._pair_with(bar, is_correction=not isnan(present))
+        self._emit_status(rows, ts_init)
         return None
 
     def _begin_session(self, first: int, ts_init: int) -> None:
         # A bar that is there turns out to be the first of a session.
         slab, openings = self._slab, self._openings
         if openings.withholds_nights and slab.stamp(first) not in openings.withheld:
-            openings.withhold(slab.stamp(first), slab.benchmark_value(first))
-            slab.amend_benchmark(first, nan)
-            if first == slab.newest:
-                self._paired_stamp = -1
+            self._withhold(first)
         if openings.resets:
+            self._settle_before(first)
             slab.restart(first)
         self._cells = slab.cells
         self._emit_status(self._standing.known(), ts_init)
@@ -138,7 +139,8 @@ class Cohort(Lockstep):
     ) -> Drop | None:
         # A bar between two that are there, or before all.
         slab, openings = self._slab, self._openings
-        first = slab.newest - slab.n_bars_after(ts_event) + 1
+        newest = slab.newest
+        first = newest - slab.n_bars_after(ts_event) + 1
         after = slab.stamp(first)
         floor = openings.begins(ts_event, after)
         if floor is not None and openings.resets:
@@ -149,26 +151,37 @@ class Cohort(Lockstep):
         if first > slab.oldest:  # what it skipped goes first: it may push that out
             for missing in openings.skipped(slab.stamp(first - 1), ts_event):
                 self._put_in(missing, nan)
-        bar = self._put_in(ts_event, benchmark_return)
+        is_first = openings.withholds_nights and self._is_first(ts_event, after, floor)
+        bar = self._put_in(ts_event, nan if is_first else benchmark_return)
         if bar is None:
             if floor is not None and openings.withholds_nights:
-                self._begin_session(
-                    slab.newest - slab.n_bars_after(ts_event) + 1, ts_init
-                )
+                self._begin_session(first, ts_init)
             return Drop.LATE
-        second = bar + 1  # where the bar is that was there before
+        if is_first:
+            openings.withhold(ts_event, benchmark_return)
+        completed = [self._pair_with(bar, is_correction=False)]
+        if openings.withholds_nights:
+            was_first = after in openings.withheld
+            if floor is not None and not was_first:
+                self._withhold(bar + 1)
+            elif floor is None and was_first:
+                slab.amend_benchmark(bar + 1, openings.withheld.pop(after))
+                completed.insert(0, self._pair_with(bar + 1, is_correction=False))
         for missing in openings.skipped(ts_event, after):
-            second += self._put_in(missing, nan) is not None
-        if openings.withholds_nights and self._withhold_again(
-            bar, benchmark_return, second, is_alone=floor is not None
-        ):
-            self._settle(second, ts_init, is_correction=False)
-        self._settle(bar, ts_init, is_correction=False)
+            self._put_in(missing, nan)
+        silent = self._standing.fallen_silent_late(
+            first, slab.newest - newest, slab.newest
+        )
+        for rows in (*completed, silent):
+            self._emit_status(rows, ts_init)
         return None
 
     def _put_in(self, stamp: int, benchmark_return: float) -> int | None:
-        # A bar, with the returns that wait for it.
+        # A bar, with the returns that wait for it; none where no window reaches it.
         slab = self._slab
+        if stamp <= self._openings.left_by(self.ts_event):
+            return None
+        self._settle_before(slab.newest + 1 - self._lateness)  # it may push that out
         bar = slab.insert(stamp, benchmark_return)
         self._cells = slab.cells
         if bar is None:
@@ -181,38 +194,34 @@ class Cohort(Lockstep):
                 self._sources[stamp] = waiting.sources
         return bar
 
-    def _withhold_again(
-        self, bar: int, benchmark_return: float, second: int, *, is_alone: bool
-    ) -> bool:
-        # Which of two bars is a session's first, now that one came late; or both, where
-        # a session begins between them. Whether the second has changed.
+    def _is_first(self, stamp: int, after: int, floor: int | None) -> bool:
+        # Whether a bar that comes late is a session's first; nobody knows what was
+        # before the oldest, but that it was another session's where that one is first.
         slab, openings = self._slab, self._openings
-        stamp, after = slab.stamp(bar), slab.stamp(second)
-        was_first = after in openings.withheld
-        if bar > slab.oldest:
-            is_first = openings.begins(slab.stamp(bar - 1), stamp) is not None
-        else:
-            is_first = was_first and not is_alone
-        if is_first:
-            openings.withhold(stamp, benchmark_return)
-            slab.amend_benchmark(bar, nan)
-        if is_alone and not was_first:
-            openings.withhold(after, slab.benchmark_value(second))
-            slab.amend_benchmark(second, nan)
-            return True
-        if was_first and not is_alone:
-            slab.amend_benchmark(second, openings.withheld.pop(after))
-            return True
-        return False
+        first = slab.newest - slab.n_bars_after(stamp) + 1
+        if first > slab.oldest:
+            return openings.begins(slab.stamp(first - 1), stamp) is not None
+        return floor is None and after in openings.withheld
 
-    def _settle(self, bar: int, ts_init: int, *, is_correction: bool) -> None:
-        # A bar's benchmark return has come late, or changed.
+    def _withhold(self, bar: int) -> None:
+        # A bar was taken for one like others, and its return spans a night.
         slab = self._slab
-        if bar == slab.newest and not isnan(slab.benchmark_value(bar)):
+        benchmark_return = slab.benchmark_value(bar)
+        self._openings.withhold(slab.stamp(bar), benchmark_return)
+        slab.amend_benchmark(bar, nan)
+        if bar == slab.newest:
+            self._paired_stamp = -1
+        if not isnan(benchmark_return):
+            self.n_pairs -= len(slab.rows_of(bar))
+
+    def _pair_with(self, bar: int, *, is_correction: bool) -> Rows:
+        # A bar's benchmark return has come late, or changed: the rows that it concerns.
+        slab = self._slab
+        if isnan(slab.benchmark_value(bar)):
+            return NO_ROWS
+        if bar == slab.newest:
             self._paired_stamp = self.ts_event
         rows = slab.rows_of(bar)
-        if isnan(slab.benchmark_value(bar)):
-            rows = rows[:0]
         self._standing.amended(rows, bar, is_correction=is_correction)
         self.n_pairs += 0 if is_correction else len(rows)
-        self._emit_status(rows, ts_init)
+        return rows

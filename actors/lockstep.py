@@ -12,6 +12,10 @@ cut into turns changes neither a number nor the order of the updates.
 A return for a later bar waits in that bar's pending column until the benchmark opens
 it. Pending bars are bounded; one that the benchmark skips, or that is pushed out, is
 counted as unpaired.
+
+A bar is *settled* once nothing can change any more in it: when ``allowed_lateness``
+more have opened, or when it leaves before, with its session or by its age. What waits
+in its cells for a benchmark's return has waited in vain then, and is counted.
 """
 
 from abc import ABC, abstractmethod
@@ -55,6 +59,8 @@ class Lockstep(Staging, ABC):
         self._openings = Openings(factor.model)
         # Who sent what stands in a bar that has no benchmark return yet, by stamp.
         self._sources: dict[int, SourceNumbers] = {}
+        self._unsettled = 0
+        """Index of the oldest bar in which something may still change."""
 
     def open_bar(
         self, ts_event: int, benchmark_return: float, ts_init: int
@@ -128,6 +134,7 @@ class Lockstep(Staging, ABC):
         self._sources = {int(k): numbers for k, numbers in state["sources"].items()}
         self._standing.restore(state["standing"])
         self._cells = self._slab.cells
+        self._unsettled = max(self._slab.newest - self._lateness, self._slab.oldest)
 
     @abstractmethod
     def _open_late(
@@ -148,8 +155,8 @@ class Lockstep(Staging, ABC):
         silent = self._standing.fallen_silent(slab.newest)
         if len(silent):
             self._emit_status(silent)
-        if self._lateness or self._sources:
-            self._count_unpaired(slab.newest - self._lateness)
+        if self._lateness:
+            self._settle_before(self._unsettled_with(opening))
         if opening.resets:
             slab.reset()
         slab.advance(opening.stamp, opening.benchmark_return)
@@ -174,17 +181,28 @@ class Lockstep(Staging, ABC):
             return self._pending.open(stamp)
         return self._pending.open(stamp, self._oldest_open)
 
-    def _count_unpaired(self, bar: int) -> None:
-        # A bar without a benchmark return that it is too late for now.
+    def _unsettled_with(self, opening: Opening) -> int:
+        # The oldest bar in which something may still change once this one has opened.
         slab = self._slab
-        if self._lateness and bar >= slab.oldest and isnan(slab.benchmark_value(bar)):
-            stamp = slab.stamp(bar)
-            sources = self._sources_of(stamp)
-            self._drop_unpaired(stamp, slab.returns_of(bar), sources)
-        if self._sources:
-            oldest = self._oldest_open
-            for stamp in [stamp for stamp in self._sources if stamp <= oldest]:
-                del self._sources[stamp]
+        bar = max(slab.newest + 1 - self._lateness, slab.oldest)
+        gone = self._openings.left_by(opening.stamp, resets=opening.resets)
+        while bar <= slab.newest and slab.stamp(bar) <= gone:
+            bar += 1
+        return bar
+
+    def _settle_before(self, end: int) -> None:
+        # Nothing can change any more in the bars before this one.
+        for bar in range(max(self._unsettled, self._slab.oldest), end):
+            self._settle(bar)
+        self._unsettled = max(self._unsettled, end)
+
+    def _settle(self, bar: int) -> None:
+        # What waits here for its benchmark has waited in vain.
+        slab = self._slab
+        stamp = slab.stamp(bar)
+        if isnan(slab.benchmark_value(bar)):
+            self._drop_unpaired(stamp, slab.returns_of(bar), self._sources_of(stamp))
+        self._sources.pop(stamp, None)
 
     def _drop_unpaired(
         self, stamp: int, returns: NDArray[np.float64], sources: SourceNumbers

@@ -66,6 +66,9 @@ class Openings:
             self._reach = _DECAYED * model.decay if model.window != "time" else inf
         else:
             self._reach = inf if model.window == "time" else model.n_bars
+        self._length_ns = (
+            model.length_ns if model.window == "time" and model.decay is None else None
+        )
         self.newest = -1
         """Stamp of the newest bar; -1 before the first."""
         self.floor = -1
@@ -83,6 +86,28 @@ class Openings:
     def resets(self) -> bool:
         """Whether a window begins anew with each session."""
         return self._resets
+
+    def left_by(self, stamp: int, *, resets: bool = False) -> int:
+        """Return up to which stamp bars have left for good once a bar is the newest.
+
+        Bars that leave because there are too many are not meant: those are so old that
+        nothing in them could be amended any more.
+
+        Parameters
+        ----------
+        stamp
+            The newest bar's.
+        resets
+            Whether the window begins with it.
+
+        Returns
+        -------
+        int
+            -1 = none is.
+        """
+        if resets:
+            return stamp - 1
+        return -1 if self._length_ns is None else stamp - self._length_ns
 
     def open_session(self, stamp: int) -> None:
         """Note that a session opens; bars with a later stamp belong to it."""

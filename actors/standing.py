@@ -238,14 +238,29 @@ class Standing:
         later = self._last_pair > last_allowed
         oldest = int(self._last_pair.min(initial=newest + 1, where=later))
         self._silent_from = oldest + self._stale_bars
-        fell = self._last_pair == last_allowed
-        fell &= self._last_pair >= 0
-        fell &= ~self._overridden
-        rows = np.flatnonzero(fell)
-        if len(rows):
-            rows = rows[~np.isin(rows, list(self._announced))]
+        rows = self._unannounced(self._last_pair == last_allowed)
         self._announced.clear()
         return self._alive(rows)
+
+    def fallen_silent_late(self, first: int, n_bars: int, newest: int) -> Rows:
+        """Return the rows whose silence has become too long with bars that came late.
+
+        Parameters
+        ----------
+        first
+            Index of the first bar that was put in.
+        n_bars
+            How many were put in, all between the same two bars.
+        newest
+            Index of the newest bar, which is open still.
+        """
+        if self._stale_bars is None:
+            return NO_ROWS
+        # Each bar that is put in is one more that has ended since an older pair.
+        last_allowed = newest - 1 - self._stale_bars
+        since = self._last_pair
+        fell = (since > last_allowed - n_bars) & (since <= min(last_allowed, first - 1))
+        return self._alive(self._unannounced(fell))
 
     def fallen_silent_by(self, now_ns: int) -> Rows:
         """Set the clock; return the rows whose silence has become too long by it."""
@@ -259,6 +274,15 @@ class Standing:
         fell &= ~self._is_late
         self._is_late |= fell
         return self._alive(np.flatnonzero(fell & ~self._overridden))
+
+    def _unannounced(self, fell: NDArray[np.bool_]) -> Rows:
+        # Those that fell, ever had a pair, and have not been said to be stale.
+        fell &= self._last_pair >= 0
+        fell &= ~self._overridden
+        rows = np.flatnonzero(fell)
+        if len(rows):
+            rows = rows[~np.isin(rows, list(self._announced))]
+        return rows
 
     def _alive(self, rows: Rows) -> Rows:
         # Those that are not stale already, because of a side that has died.

@@ -3,17 +3,21 @@
 import math
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beta_factory import (
+    BenchmarkReturnMissed,
     BenchmarkReturnObserved,
     BetaFactory,
     BetaUpdated,
     MarketBetaConfig,
     ReturnObserved,
+    SessionOpened,
+    Status,
 )
 from beta_factory.actors import Drop
 from beta_factory.messages import Message
@@ -153,6 +157,107 @@ def test_a_benchmark_that_comes_late_pairs_what_waited_for_it() -> None:
     ]
     assert_same(final_state(factory, 7), final_state(clean, 7))
     assert not factory.tally.dropped
+
+
+@pytest.mark.parametrize("stamps", [(60, 70, 75, 80, 90), (60, 70, 80, 75, 90)])
+def test_a_silence_is_announced_though_a_bar_of_it_came_late(
+    stamps: tuple[int, ...],
+) -> None:
+    factory = BetaFactory(
+        ["A", "Z"],
+        benchmark="SPY",
+        config=MarketBetaConfig(20, 3, allowed_lateness=3, stale_after=3),
+    )
+    said: list[str] = []
+    for ts in (10, 20, 30, 40, 50, *stamps):
+        factory.receive(bench(ts, 0.1 * (-1) ** (ts // 10)))
+        for symbol in ("A", "Z") if ts <= 50 else ("A",):
+            said += [
+                f"{update.symbol} {update.status.name}"
+                for update in factory.receive(asset(symbol, ts, 0.01 * ts))
+            ]
+    latest = factory.latest("beta.market.Z")
+    assert latest is not None
+    assert latest.status is Status.STALE
+    assert "Z STALE" not in said  # it had no pair to say so with
+
+
+class TestWhatWaitsInABar:
+    """A return whose benchmark may yet come is counted when it no longer may."""
+
+    CONFIG = MarketBetaConfig(8, 3, allowed_lateness=2)
+
+    @staticmethod
+    def told(
+        config: MarketBetaConfig, *messages: Message
+    ) -> tuple[int, dict[str, int]]:
+        """Return the pairs, and what of one symbol was dropped, by reason."""
+        factory = BetaFactory(["A"], benchmark="SPY", config=config)
+        n_returns = 0
+        for message in messages:
+            factory.receive(message)
+            n_returns += isinstance(message, ReturnObserved)
+        dropped = {str(r): int(n.sum()) for r, n in factory.tally.of_symbol.items()}
+        n_pairs = factory.cohorts[0].n_pairs
+        assert n_pairs + sum(dropped.values()) == n_returns
+        return n_pairs, dropped
+
+    @staticmethod
+    def bar(ts: int) -> list[Message]:
+        return [bench(ts, 0.01 * ts), asset("A", ts, 0.02 * ts)]
+
+    @staticmethod
+    def missed(ts: int) -> list[Message]:
+        missed = BenchmarkReturnMissed(benchmark="SPY", ts_event=ts)
+        return [missed, asset("A", ts, 0.02 * ts)]
+
+    def bars(self, *stamps: int) -> list[Message]:
+        return [message for ts in stamps for message in self.bar(ts)]
+
+    def test_a_bar_that_came_late_may_be_the_one_too_many(self) -> None:
+        told = self.told(
+            self.CONFIG,
+            *self.missed(110),
+            *self.bars(120, 130, 125, 140, 150, 160),
+        )
+        assert told == (6, {"unpaired": 1})
+
+    def test_it_leaves_with_a_session(self) -> None:
+        config = msgspec.structs.replace(self.CONFIG, window="session")
+        opens = SessionOpened(benchmark="SPY", ts_event=125)
+        told = self.told(
+            config,
+            *self.bars(100, 110),
+            *self.missed(120),
+            opens,
+            *self.bars(130, 140, 150, 160),
+        )
+        assert told == (5, {"unpaired": 1, "overnight": 1})
+
+    def test_it_leaves_with_what_a_gap_pushes_out(self) -> None:
+        config = MarketBetaConfig("50ns", 3, window="time", allowed_lateness=3)
+        told = self.told(config, *self.bars(100), *self.missed(110), *self.bars(170))
+        assert told == (2, {"unpaired": 1})
+
+    def test_it_leaves_with_a_session_that_turns_out_to_have_begun(self) -> None:
+        config = msgspec.structs.replace(self.CONFIG, window="session")
+        opens = SessionOpened(benchmark="SPY", ts_event=115)
+        told = self.told(
+            config,
+            *self.missed(110),
+            *self.bars(120),
+            opens,
+            *self.bars(130, 140, 150),
+        )
+        assert told == (3, {"unpaired": 1, "overnight": 1})
+
+    def test_a_pair_of_a_night_is_taken_back_before_it_is_dropped(self) -> None:
+        config = msgspec.structs.replace(self.CONFIG, window="session")
+        opens = SessionOpened(benchmark="SPY", ts_event=115)
+        told = self.told(
+            config, *self.bars(100, 110, 120), opens, *self.bars(130, 140, 150)
+        )
+        assert told == (5, {"overnight": 1})
 
 
 def test_beyond_the_lateness_it_is_dropped_and_counted() -> None:

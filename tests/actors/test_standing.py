@@ -27,8 +27,12 @@ def test_each_silence_is_found_at_the_bar_that_makes_it_too_long(
     standing = Standing(N_ROWS, model)
     last = [-1] * N_ROWS
     overridden = [False] * N_ROWS
-    for newest in range(60):
-        kind = rng.choice(["all", "some", "one", "none", "late", "forget", "halt"])
+    newest = -1
+    for _ in range(60):
+        newest += 1
+        kind = rng.choice(
+            ["all", "some", "one", "none", "late", "forget", "halt", "insert"]
+        )
         row = int(rng.integers(N_ROWS))
         if kind == "all":
             standing.paired(None, newest)
@@ -52,6 +56,22 @@ def test_each_silence_is_found_at_the_bar_that_makes_it_too_long(
             overridden[row] = not overridden[row]
             status = Status.HALTED if overridden[row] else None
             standing.override(row, status, Reason.HALTED_BY_OPERATOR)
+        elif kind == "insert":
+            # Bars that come late end at once those of older pairs that they follow.
+            first, n_bars = max(newest - 2, 0), int(rng.integers(1, 4))
+            ended = [newest - 1 - bar for bar in last]
+            for bar in range(first, first + n_bars):
+                standing.inserted(bar)
+            last = [bar + n_bars if bar >= first else bar for bar in last]
+            newest += n_bars
+            fell = standing.fallen_silent_late(first, n_bars, newest)
+            assert fell.tolist() == [
+                row
+                for row in range(N_ROWS)
+                if last[row] >= 0
+                and ended[row] < stale_after <= newest - 1 - last[row]
+                and not overridden[row]
+            ]
         if rng.random() < 0.1:  # goes on elsewhere
             moved = Standing(N_ROWS, model)
             moved.restore(unpack_state(pack_state(standing.state())))

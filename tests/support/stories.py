@@ -146,6 +146,17 @@ class Story:
         timed.sort(key=lambda entry: entry[0])
         return [message for _, message in timed]
 
+    def never_wrong(self) -> None:
+        """Leave out the values that were wrong first."""
+        for bar in self.bars:
+            bar.wrong.clear()
+
+    def closing(self) -> list[Message]:
+        """Return bars of nobody's, after which nothing can come to the others."""
+        n_bars = self.model.allowed_lateness + 1
+        last = self.bars[-1].stamp
+        return [bench(last + SECOND * n, 0.5) for n in range(1, n_bars + 1)]
+
     def batch(self) -> dict[str, BetaSeries]:
         """Return what `compute_market_beta` makes of the same bars."""
         rows = [bar for bar in self.bars if bar.benchmark is not None]
