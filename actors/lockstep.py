@@ -19,7 +19,7 @@ in its cells for a benchmark's return has waited in vain then, and is counted.
 """
 
 from abc import ABC, abstractmethod
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,9 +101,21 @@ class Lockstep(Staging, ABC):
         self._emit_status(self._standing.fallen_silent_by(now_ns))
 
     def forget(self, row: int) -> None:
-        """Empty one row's window, as if its symbol had never had a return."""
+        """Empty one row's window, as if its symbol had never had a return.
+
+        What waits for a benchmark's return is counted as unpaired.
+        """
         self.commit()
-        self._slab.forget(row)
+        self._pending.forget(row)
+        slab = self._slab
+        alone = np.full(len(self.symbols), nan)
+        first = max(slab.newest - self._lateness, slab.oldest)
+        for bar in range(first, slab.newest + 1):
+            if isnan(slab.benchmark_value(bar)):
+                stamp = slab.stamp(bar)
+                alone[row] = slab.value(row, bar)
+                self._drop_unpaired(stamp, alone, self._sources_of(stamp))
+        slab.forget(row)
         self._standing.forget(row)
 
     def state(self) -> State:

@@ -90,6 +90,17 @@ class PendingBars:
             self._expire(skipped)
         return bar
 
+    def forget(self, row: int) -> None:
+        """Give up what waits of one row."""
+        alone = np.full(self._n_rows, np.nan)
+        for stamp, bar in list(self._bars.items()):
+            alone[row] = bar.cells[row]
+            self._tally.drop_waiting(Drop.UNPAIRED, alone, bar.sources)
+            bar.cells[row] = np.nan
+            bar.split = None
+            if np.isnan(bar.column).all():
+                del self._bars[stamp]
+
     def state(self) -> State:
         """Return what waits, by stamp."""
         return {

@@ -20,7 +20,7 @@ from beta_factory import (
     Status,
 )
 from beta_factory.actors import Drop
-from beta_factory.messages import Message
+from beta_factory.messages import AddSymbol, Message, RemoveSymbol
 
 SYMBOLS = ("A", "B", "C")
 LATENESS = 4
@@ -258,6 +258,21 @@ class TestWhatWaitsInABar:
             config, *self.bars(100, 110, 120), opens, *self.bars(130, 140, 150)
         )
         assert told == (5, {"overnight": 1})
+
+    @pytest.mark.parametrize("lateness", [0, 2])
+    def test_a_symbol_that_comes_back_begins_with_nothing(self, lateness: int) -> None:
+        config = msgspec.structs.replace(self.CONFIG, allowed_lateness=lateness)
+        told = self.told(
+            config,
+            *self.bars(100),
+            *self.missed(110),
+            asset("A", 120, 0.5),
+            RemoveSymbol(symbol="A"),
+            AddSymbol(symbol="A"),
+            bench(120, 0.1),
+            *self.bars(130, 140, 150, 160),
+        )
+        assert told == (5, {"unpaired": 2})
 
 
 def test_beyond_the_lateness_it_is_dropped_and_counted() -> None:

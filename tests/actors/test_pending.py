@@ -52,6 +52,19 @@ def test_a_bar_nobody_waits_for_opens_empty() -> None:
     assert len(bars) == 1
 
 
+def test_a_row_that_is_forgotten_waits_no_more_and_is_counted() -> None:
+    bars, tally = some_bars(3, 3)
+    put(bars, 10, 2, 0.5)
+    put(bars, 10, 1, 0.6)
+    put(bars, 20, 2, 0.7)
+    put(bars, 30, 0, 0.8)
+    bars.forget(2)
+    assert (len(bars), unpaired(tally)) == (2, 2)
+    assert as_list(bars.open(10)) == [-1.0, 0.6, -1.0]
+    assert as_list(bars.open(30)) == [0.8, -1.0, -1.0]
+    assert unpaired(tally) == 2
+
+
 def test_column_and_cells_are_the_same_memory() -> None:
     bar = some_bars(3, 1)[0].bar(10)
     assert bar is not None
