@@ -20,7 +20,8 @@ A session is known by its calendar; else by `SessionOpened`, or on an intraday g
 gap of more than `OVERNIGHT_GAP_NS`.
 """
 
-from math import inf, nan
+import math
+from math import nan
 from typing import Final
 
 from ..estimators import Opening, State
@@ -62,10 +63,7 @@ class Openings:
         )
         self._withholds = model.overnight == "exclude" and model.is_intraday
         self._resets = model.window == "session"
-        if model.decay is not None:
-            self._reach = _DECAYED * model.decay if model.window != "time" else inf
-        else:
-            self._reach = inf if model.window == "time" else model.n_bars
+        self._reach = _reach_of(model)
         self._length_ns = (
             model.length_ns if model.window == "time" and model.decay is None else None
         )
@@ -205,29 +203,44 @@ class Openings:
     def _skipped_by_calendar(
         self, calendar: Calendar, before: int, stamp: int, interval: int
     ) -> list[int]:
-        number, last = calendar.number_at(before), calendar.number_at(stamp)
-        known = calendar.session(number)
-        # Of a gap longer than the window its end is enough.
-        number = max(number, last - int(min(self._reach, 10**6)) - 1)
-        skipped: list[int] = []
-        while number <= last:
+        first, last = calendar.number_at(before), calendar.number_at(stamp)
+        known = calendar.session(first)
+        since_open = before - known.opens if known else 0
+        sessions: list[list[int]] = []  # newest first
+        n_skipped = 0
+        for number in range(last, first - 1, -1):
             session = calendar.session(number)
-            number += 1
             if session is None:
                 continue
             if interval == DAY_NS:
                 # One bar a session, as far from its open as the bar before.
-                bar = session.opens + (before - known.opens if known else 0)
-                if before < bar < stamp and number <= last:
-                    skipped.append(bar)
-                continue
-            first = max(before, session.opens)
-            end = min(stamp - interval // 2, session.closes + 1)
-            skipped += self._between(first, end, interval)
-        return skipped
+                bar = session.opens + since_open
+                bars = [bar] if number < last and before < bar < stamp else []
+            else:
+                after = max(before, session.opens)
+                end = min(stamp - interval // 2, session.closes + 1)
+                bars = self._between(after, end, interval)
+            sessions.append(bars)
+            n_skipped += len(bars)
+            if n_skipped >= self._reach:
+                break
+        skipped = [bar for bars in reversed(sessions) for bar in bars]
+        return skipped[-self._reach :]
 
     def _between(self, after: int, before: int, interval: int) -> list[int]:
         # Stamps of the grid in (after, before); of a long gap its end is enough.
         n_skipped = max(0, -(-(before - after) // interval) - 1)
-        first = int(max(0, n_skipped - self._reach))
+        first = max(0, n_skipped - self._reach)
         return [after + interval * (i + 1) for i in range(first, n_skipped)]
+
+
+def _reach_of(model: MarketBetaConfig) -> int:
+    # How many bars without a pair, one behind the other, make a difference: until the
+    # window is empty, a row is stale, or nothing can come to the bar before them.
+    decay = model.decay
+    if model.window == "time":  # where stamps count, but for what a window begins with
+        interval = model.interval_ns
+        bars = model.length_ns // interval + 1 if interval and decay is None else 1
+    else:
+        bars = model.n_bars if decay is None else math.ceil(_DECAYED * decay)
+    return max(bars, model.stale_bars or 0, model.allowed_lateness)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from itertools import pairwise
 from math import isnan
+from typing import Any
 
 import pytest
 
@@ -76,11 +77,33 @@ class TestTheRegularGrid:
         assert bar == (morning, True, False)  # its return spans the night
         assert openings.withheld == {morning: 0.1}
 
-    def test_a_gap_longer_than_the_window_fills_no_more_than_the_window(self) -> None:
-        model = MarketBetaConfig(10, 3, bar_interval="1s")
-        openings = Openings(model)
-        openings.next(10**9, 0.1)
-        assert len(openings.next(10**9 * 5000, 0.1)) <= 12
+    @pytest.mark.parametrize(
+        ("fields", "n_skipped"),
+        [
+            ({}, 10),
+            ({"calendar": NEW_YORK}, 10),
+            ({"stale_after": 25}, 25),
+            ({"stale_after": 25, "calendar": NEW_YORK}, 25),
+            ({"window": "time", "lookback_length": "10s"}, 11),
+            ({"window": "time", "lookback_length": "10s", "calendar": NEW_YORK}, 11),
+            ({"window": "time", "half_life": "10s", "stale_after": 25}, 25),
+            ({"window": "time", "half_life": "10s", "allowed_lateness": 7}, 7),
+            ({"half_life": 0.5}, 32),
+        ],
+    )
+    def test_a_long_gap_fills_no_more_than_makes_a_difference(
+        self, fields: dict[str, Any], n_skipped: int
+    ) -> None:
+        settings: dict[str, Any] = {"lookback_length": 10, "min_observations": 3}
+        openings = Openings(MarketBetaConfig(**(settings | fields), bar_interval="1s"))
+        first = at("2023-11-13T15:00")  # half an hour after the open
+        days = 364 if "calendar" in fields else 0
+        stamp = first + days * DAY + 3600 * 10**9
+        openings.next(first, 0.1)
+        bars = openings.next(stamp, 0.1)
+        assert [bar.stamp for bar in bars] == [
+            stamp - 10**9 * n for n in range(n_skipped, -1, -1)
+        ]
 
 
 class TestACalendar:
