@@ -26,6 +26,8 @@ class Cohort(Lockstep):
     def open_session(self, ts_event: int, ts_init: int) -> Drop | None:
         """Note that a session opens: the bars with a later stamp belong to it.
 
+        Where a calendar says so itself, nothing follows from being told.
+
         Parameters
         ----------
         ts_event
@@ -39,6 +41,8 @@ class Cohort(Lockstep):
             Why it was dropped, if it was.
         """
         slab, openings = self._slab, self._openings
+        if openings.by_calendar:
+            return None
         self.commit()
         openings.open_session(ts_event)
         n_after = slab.n_bars_after(ts_event)
@@ -195,12 +199,13 @@ class Cohort(Lockstep):
         return bar
 
     def _is_first(self, stamp: int, after: int, floor: int | None) -> bool:
-        # Whether a bar that comes late is a session's first; nobody knows what was
-        # before the oldest, but that it was another session's where that one is first.
+        # Whether a bar that comes late is a session's first. What was before the oldest
+        # bar is not known, but that it was another session's where that one is first.
         slab, openings = self._slab, self._openings
-        first = slab.newest - slab.n_bars_after(stamp) + 1
-        if first > slab.oldest:
-            return openings.begins(slab.stamp(first - 1), stamp) is not None
+        bar = slab.newest - slab.n_bars_after(stamp) + 1
+        if slab.oldest < bar or not bar:
+            before = slab.stamp(bar - 1) if bar else -1
+            return openings.begins(before, stamp) is not None
         return floor is None and after in openings.withheld
 
     def _withhold(self, bar: int) -> None:

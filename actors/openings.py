@@ -17,7 +17,9 @@ bars of a batch and of the live path.
     n = the first bar of a session: its return spans the night (``overnight``)
 
 A session is known by its calendar; else by `SessionOpened`, or on an intraday grid by a
-gap of more than `OVERNIGHT_GAP_NS`.
+gap of more than `OVERNIGHT_GAP_NS`. The first bar that ever comes has none before it:
+it is its session's first where one was said to open before it, or where a calendar and
+the interval leave no room for another bar since the open.
 """
 
 import math
@@ -76,6 +78,11 @@ class Openings:
         self._opens: list[int] = []  # stamps of the newest SessionOpened, increasing
 
     @property
+    def by_calendar(self) -> bool:
+        """Whether a calendar says where sessions begin, and nobody else."""
+        return self._calendar is not None
+
+    @property
     def withholds_nights(self) -> bool:
         """Whether the first bar of a session stays out of the windows."""
         return self._withholds
@@ -129,6 +136,9 @@ class Openings:
         """
         if self._calendar is not None:
             session = self._calendar.session(self._calendar.number_at(stamp))
+            if before < 0 and self._interval is not None:
+                # where the grid has it, which need not be kept to more than by half
+                before = stamp - self._interval - self._interval // 2
             is_first = session is not None and 0 <= before <= session.opens
             return session.opens if session and is_first else None
         opens = [opened for opened in self._opens if before <= opened < stamp]

@@ -145,6 +145,26 @@ class TestACalendar:
         opens = at("2023-11-20T14:30")
         assert calendar.number_at(opens) + 1 == calendar.number_at(opens + 1)
 
+    @pytest.mark.parametrize(
+        ("stamp", "bar_interval", "is_first"),
+        [
+            ("2023-11-20T14:31", "1min", True),
+            ("2023-11-20T14:31:20", "1min", True),  # the grid's bar of 14:31
+            ("2023-11-20T14:32", "1min", False),
+            ("2023-11-20T14:30", "1min", False),  # of the session before
+            ("2023-11-20T14:35", "5min", True),
+            ("2023-11-20T14:31", None, False),
+        ],
+    )
+    def test_the_first_bar_ever_is_a_sessions_if_there_is_no_room_for_another(
+        self, stamp: str, bar_interval: str | None, is_first: bool
+    ) -> None:
+        model = a_model(window="session", bar_interval=bar_interval, calendar=NEW_YORK)
+        openings = Openings(model)
+        [[(_, is_missing, _)]] = opened(openings, at(stamp))
+        assert is_missing == is_first
+        assert (at(stamp) in openings.withheld) == is_first
+
     def test_clocks_change_with_the_zone(self) -> None:
         calendar = calendar_of(NEW_YORK)
         summer = calendar.session(calendar.number_at(at("2023-07-03T18:00")))
