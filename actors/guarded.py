@@ -6,9 +6,9 @@ function of what was settled when that bar opened (`estimators.robust`). So one 
 waits for its benchmark is judged when its bar opens, by the limits by which it would be
 judged a moment later, and one that is late by those of its own bar.
 
-A bar is settled once nothing can be amended in it any more: when ``allowed_lateness``
-more have opened. A benchmark's return is judged before its bar opens, by the limits
-that stood then; while it is held its bar is not there.
+A benchmark's return is judged before its bar opens, by the limits that stood then;
+while it is held its bar is not there. Which limits those are is the business of
+`LimitHistory`.
 """
 
 from math import isnan, nan
@@ -16,14 +16,14 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Opening, PerRow, State
-from ..estimators.robust import Limits, RobustLimits
+from ..estimators import Opening, State
+from ..estimators.robust import RobustLimits
 from ..messages import BenchmarkReturnObserved, ReturnObserved
 from . import staging
 from .cohort import Cohort
 from .columns import Rows
 from .config import Factor
-from .limits import BarLimits, limits_of
+from .limit_history import LimitHistory
 from .pending import PendingBar
 from .quarantine import Absurd, Return
 from .tally import Drop, Refusal, Tally
@@ -49,16 +49,11 @@ class GuardedCohort(Cohort):
         self._max_z = model.max_robust_z
         self._watch = self._standing.watch = Watch(len(symbols), model)
         self._heard = self._watch.heard_cells
-        self._robust = limits_of(model, len(symbols))
-        self._benchmark_robust = limits_of(model, 1)
-        self._settled = -1
-        """Index of the newest bar that can no longer be amended."""
+        self._limits = LimitHistory(model, len(symbols))
+        self._hold_newest()
         self._session_opener = -1
         """Stamp of the newest bar whose return spans a night."""
         self._ts_init = 0
-        self._bars: list[BarLimits] = []
-        """Of the bars that may be amended and of the one before, oldest first."""
-        self._hold(BarLimits(self._robust.bounds, self._next_benchmark))
         self._takes_groups = True  # `stage_rows` has looked at each
 
     def open_bar(
@@ -200,32 +195,17 @@ class GuardedCohort(Cohort):
     def forget(self, row: int) -> None:
         """Empty one row's window, as if its symbol had never had a return."""
         super().forget(row)
-        self._robust.forget(row)
+        self._limits.forget(row)
         self._watch.forget(row)
-        for bar in self._bars:
-            for limits, bounds in zip(bar.limits, self._robust.bounds, strict=True):
-                limits[row] = bounds[row]
 
     def state(self) -> State:
         """Return what has to be kept to go on later, as it is at the end of a turn."""
-        reach = self._robust.reach
         return {
             **super().state(),
             "guard": {
-                "keys": self._keys,
+                **self._limits.state(),
                 "watch": self._watch.state(),
-                "robust": self._robust.state(),
-                "benchmark": _of_one(self._benchmark_robust.state()),
-                "settled": self._settled,
                 "session_opener": self._session_opener,
-                "bars": [
-                    {
-                        "low": PerRow(bar.limits.low, -reach),
-                        "high": PerRow(bar.limits.high, reach),
-                        "benchmark": list(bar.benchmark),
-                    }
-                    for bar in self._bars
-                ],
             },
         }
 
@@ -236,26 +216,21 @@ class GuardedCohort(Cohort):
         the bars that its windows hold.
         """
         super().restore(state)
+        slab, limits = self._slab, self._limits
         guard = state.get("guard")
         if guard is not None:
             self._watch.restore(guard["watch"])
             self._session_opener = guard["session_opener"]
-        if (
-            guard is not None
-            and self._robust.restore(guard["robust"])
-            and self._benchmark_robust.restore(guard["benchmark"])
-        ):
-            self._settled = guard["settled"]
-        else:
-            self._settle_bars(self._slab.newest - self._lateness)
-        if guard is not None and guard["keys"] == self._keys:
-            self._bars = [
-                BarLimits(Limits(bar["low"], bar["high"]), tuple(bar["benchmark"]))
-                for bar in guard["bars"]
-            ]
-            self._hold_newest()
-        elif self.n_bars:
-            self._open_limits(spans_night=self.ts_event == self._session_opener)
+        if guard is None or not limits.restore_past(guard):
+            for bar in range(slab.oldest, self._unsettled):
+                limits.settle(slab.returns_of(bar), slab.benchmark_value(bar))
+        spans_night = self.ts_event == self._session_opener
+        has_bars = guard is not None and limits.restore_bars(
+            guard, spans_night=spans_night
+        )
+        if self.n_bars and not has_bars:
+            limits.open(spans_night=spans_night)
+        self._hold_newest()
 
     def _advance(self, opening: Opening, ts_init: int) -> None:
         slab, watch = self._slab, self._watch
@@ -263,22 +238,22 @@ class GuardedCohort(Cohort):
             bar = slab.newest
             watch.close_bar(slab.returns_of(bar), slab.benchmark_value(bar))
             self._emit_status(watch.changed())
-        self._settle_bars(
-            slab.newest if opening.resets else slab.newest - self._lateness
-        )
-        self._open_limits(spans_night=opening.stamp == self._session_opener)
+        self._settle_before(self._unsettled_with(opening))
+        self._limits.open(spans_night=opening.stamp == self._session_opener)
+        self._hold_newest()
         watch.benchmark_heard = True
         super()._advance(opening, ts_init)
+
+    def _settle(self, bar: int) -> None:
+        slab = self._slab
+        self._limits.settle(slab.returns_of(bar), slab.benchmark_value(bar))
+        if self._lateness:
+            super()._settle(bar)
 
     def _put_in(self, stamp: int, benchmark_return: float) -> int | None:
         bar = super()._put_in(stamp, benchmark_return)
         if bar is not None:
-            # Whatever holds for the bar before it; those after it keep theirs.
-            n_after = self._slab.newest - bar
-            at = max(len(self._bars) - n_after, 0)
-            before = self._bars[at - 1] if at else self._unknown
-            self._bars.insert(at, before)
-            del self._bars[: -(self._lateness + 2)]
+            self._limits.insert(self._slab.newest - bar)
         return bar
 
     def _open_pending(self, stamp: int) -> PendingBar | None:
@@ -288,7 +263,7 @@ class GuardedCohort(Cohort):
         if waiting is None or bar is None or not makes_pairs:
             return waiting
         column = waiting.column
-        low, high = self._limits_at(bar).limits
+        low, high = self._limits.at(self._slab.newest - bar).limits
         for row in np.flatnonzero((column < low) | (column > high)).tolist():
             message = ReturnObserved(
                 symbol=self.symbols[row],
@@ -296,7 +271,7 @@ class GuardedCohort(Cohort):
                 period_return=float(column[row]),
                 ts_init=self._ts_init,
             )
-            refusal = self._refusal(self._robust, row, message)
+            refusal = self._refusal(self._limits.robust, row, message)
             with self._tally.told_by(waiting.source_cells[row]):
                 self._tally.drop(refusal, message, is_as_sent=False)
             column[row] = nan
@@ -316,7 +291,7 @@ class GuardedCohort(Cohort):
         message = ReturnObserved(
             symbol=self.symbols[row], ts_event=stamp, period_return=period_return
         )
-        return self._refusal(self._robust, row, message)
+        return self._refusal(self._limits.robust, row, message)
 
     def _judge_late(
         self, row: int, ts_event: int, period_return: float
@@ -325,7 +300,7 @@ class GuardedCohort(Cohort):
         bar = slab.bar_of(ts_event)
         if bar is None or slab.n_bars_after(ts_event) > self._lateness:
             return None
-        limits = self._limits_at(bar)
+        limits = self._limits.at(self._slab.newest - bar)
         if limits.low_cells[row] <= period_return <= limits.high_cells[row]:
             return None
         return self._judge(row, bar, period_return)
@@ -335,9 +310,8 @@ class GuardedCohort(Cohort):
     ) -> Refusal | None:
         slab = self._slab
         if ts_event > self.ts_event:
-            low, high = self._next_benchmark
-            if ts_event == self._session_opener:
-                low, high = -self._robust.reach, self._robust.reach
+            spans_night = ts_event == self._session_opener
+            low, high = self._limits.next_benchmark(spans_night=spans_night)
         else:
             n_after = slab.n_bars_after(ts_event)
             bar = slab.bar_of(ts_event)
@@ -347,8 +321,7 @@ class GuardedCohort(Cohort):
                 return None
             if ts_event in self._openings.withheld:
                 return None
-            before = slab.newest - n_after - (bar is not None)
-            low, high = self._limits_at(before).benchmark
+            low, high = self._limits.at(n_after + (bar is not None)).benchmark
         if isnan(benchmark_return) or low <= benchmark_return <= high:
             return None
         message = BenchmarkReturnObserved(
@@ -356,7 +329,7 @@ class GuardedCohort(Cohort):
             ts_event=ts_event,
             period_return=benchmark_return,
         )
-        return self._refusal(self._benchmark_robust, 0, message)
+        return self._refusal(self._limits.benchmark_robust, 0, message)
 
     def _refusal(self, robust: RobustLimits, row: int, message: Return) -> Refusal:
         if not self._tally.held.is_new(self.factor.name, message):
@@ -367,70 +340,7 @@ class GuardedCohort(Cohort):
             return Absurd(self.factor.name, "max_abs_return", robust.reach, z)
         return Absurd(self.factor.name, "max_robust_z", self._max_z, z)
 
-    def _settle_bars(self, newest: int) -> None:
-        # What the bars up to this one hold can no longer change.
-        slab = self._slab
-        for bar in range(max(self._settled + 1, slab.oldest), newest + 1):
-            benchmark_return = slab.benchmark_value(bar)
-            if not isnan(benchmark_return):
-                self._robust.settle(slab.returns_of(bar))
-                self._benchmark_robust.settle(np.array([benchmark_return]))
-        self._settled = max(self._settled, newest)
-
-    def _open_limits(self, *, spans_night: bool = False) -> None:
-        # The limits of the next bar.
-        limits = self._robust.bounds if spans_night else self._robust.limits
-        if self._lateness:
-            limits = limits.copy()  # those of this bar, when others have come to hold
-        self._bars.append(BarLimits(limits, self._next_benchmark))
-        del self._bars[: -(self._lateness + 2) if self._lateness else -1]
-        self._hold(self._bars[-1])
-
-    def _hold(self, newest: BarLimits) -> None:
-        # What single returns for the open bar are held against.
-        self._newest = newest
-        self._low_cells, self._high_cells = newest.low_cells, newest.high_cells
-
     def _hold_newest(self) -> None:
-        # Without lateness a bar has the limits themselves, or the bounds, not a copy.
-        if self._bars and not self._lateness:
-            is_night = self.ts_event == self._session_opener
-            limits = self._robust.bounds if is_night else self._robust.limits
-            self._bars = [BarLimits(limits, self._next_benchmark)]
-        if self._bars:
-            self._hold(self._bars[-1])
-
-    def _limits_at(self, bar: int) -> BarLimits:
-        n_after = self._slab.newest - bar
-        if n_after < len(self._bars):
-            return self._bars[-1 - n_after]
-        return self._unknown
-
-    @property
-    def _keys(self) -> list[float | int | None]:
-        # What the limits of a bar follow from, besides its past.
-        model = self.factor.model
-        return [
-            model.max_abs_return,
-            model.max_robust_z,
-            model.robust_bars,
-            model.robust_min_observations,
-        ]
-
-    @property
-    def _unknown(self) -> BarLimits:
-        reach = self._robust.reach
-        return BarLimits(self._robust.bounds, (-reach, reach))
-
-    @property
-    def _next_benchmark(self) -> tuple[float, float]:
-        low, high = self._benchmark_robust.limits
-        return float(low[0]), float(high[0])
-
-
-def _of_one(state: State) -> State:
-    # Its only row is not one of the symbols.
-    return {
-        key: part.values if isinstance(part, PerRow) else part
-        for key, part in state.items()
-    }
+        # What single returns for the open bar are held against.
+        newest = self._newest = self._limits.newest
+        self._low_cells, self._high_cells = newest.low_cells, newest.high_cells

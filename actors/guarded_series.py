@@ -6,7 +6,7 @@ is no clock in a series, so that nobody is ever silent by it.
 
 from collections import deque
 from collections.abc import Iterable
-from math import nan
+from math import isnan, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..estimators import Floats, Opening
 from .config import MarketBetaConfig
-from .limits import limits_of
+from .limit_history import LimitHistory
 from .openings import Openings
 from .watch import Watch
 
@@ -30,6 +30,14 @@ class TakenSeries(NamedTuple):
     """Where one of the sides is frozen, shape (n_bars, n_assets)."""
 
 
+class _Bar(NamedTuple):
+    """One that is not settled yet."""
+
+    stamp: int
+    benchmark_return: float
+    returns: Floats
+
+
 class Guard:
     """Takes one row after the other.
 
@@ -37,53 +45,60 @@ class Guard:
     ----------
     model
         Its limits.
+    openings
+        Says when bars leave.
     n_assets
         Columns of the series.
     """
 
-    def __init__(self, model: MarketBetaConfig, n_assets: int) -> None:
+    def __init__(
+        self, model: MarketBetaConfig, openings: Openings, n_assets: int
+    ) -> None:
         self._lateness = model.allowed_lateness
-        self._robust = limits_of(model, n_assets)
-        self._benchmark_robust = limits_of(model, 1)
+        self._openings = openings
+        self._limits = LimitHistory(model, n_assets)
         self._watch = Watch(n_assets, model)
         self._every = np.arange(n_assets)
         self._nothing = np.full(n_assets, nan)
-        self._unsettled: deque[tuple[float, Floats]] = deque()
+        self._unsettled: deque[_Bar] = deque()
 
     def judge_benchmark(self, value: float, *, spans_night: bool) -> bool:
         """Return whether the benchmark's return of the next bar is taken."""
-        robust = self._benchmark_robust
-        low, high = robust.bounds if spans_night else robust.limits
-        return value != value or bool(low[0] <= value <= high[0])  # noqa: PLR0124
+        low, high = self._limits.next_benchmark(spans_night=spans_night)
+        return value != value or low <= value <= high  # noqa: PLR0124
 
     def take(
         self, opened: list[Opening], returns: Floats, *, spans_night: bool
     ) -> Floats:
         """Return what is taken of the row that opens these bars."""
         for opening in opened:
-            self._end_bar(resets=opening.resets)
-            self._unsettled.append((opening.benchmark_return, self._nothing))
-        low, high = self._robust.bounds if spans_night else self._robust.limits
+            self._end_bar(opening)
+            self._unsettled.append(
+                _Bar(opening.stamp, opening.benchmark_return, self._nothing)
+            )
+        self._limits.open(spans_night=spans_night)
+        low, high = self._limits.newest.limits
         taken = np.where((returns < low) | (returns > high), nan, returns)
-        benchmark_return = opened[-1].benchmark_return
-        if benchmark_return == benchmark_return or self._lateness:  # noqa: PLR0124
-            self._unsettled[-1] = (benchmark_return, taken)
+        newest = self._unsettled[-1]
+        if not isnan(newest.benchmark_return) or self._lateness:
+            self._unsettled[-1] = newest._replace(returns=taken)
         return taken
 
     def is_dead(self) -> NDArray[np.bool_]:
         """Return which rows have a frozen side now, shape (n_assets,)."""
         return self._watch.reasons(self._every) > 0
 
-    def _end_bar(self, *, resets: bool) -> None:
+    def _end_bar(self, opening: Opening) -> None:
+        # What is due before this one opens.
         unsettled = self._unsettled
         if unsettled:
-            benchmark_return, returns = unsettled[-1]
-            self._watch.close_bar(returns, benchmark_return)
-        while len(unsettled) > (0 if resets else self._lateness):
-            benchmark_return, returns = unsettled.popleft()
-            if benchmark_return == benchmark_return:  # noqa: PLR0124 - not missing
-                self._robust.settle(returns)
-                self._benchmark_robust.settle(np.array([benchmark_return]))
+            self._watch.close_bar(unsettled[-1].returns, unsettled[-1].benchmark_return)
+        gone = self._openings.left_by(opening.stamp, resets=opening.resets)
+        while unsettled and (
+            len(unsettled) > self._lateness or unsettled[0].stamp <= gone
+        ):
+            _, benchmark_return, returns = unsettled.popleft()
+            self._limits.settle(returns, benchmark_return)
 
 
 def guarded(
@@ -106,7 +121,7 @@ def guarded(
     n_assets
         Columns of the series.
     """
-    guard = Guard(model, n_assets)
+    guard = Guard(model, openings, n_assets)
     opened: list[list[Opening]] = []
     taken: list[Floats] = []
     dead: list[NDArray[np.bool_]] = []

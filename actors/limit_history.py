@@ -30,10 +30,9 @@ class LimitHistory:
 
     def __init__(self, model: MarketBetaConfig, n_rows: int) -> None:
         self.robust = limits_of(model, n_rows)
-        """Of every row, and
-        """
+        """Of the rows, and"""
         self.benchmark_robust = limits_of(model, 1)
-        """of the benchmark, after the newest bar that is settled."""
+        """of the benchmark, as the settled bars make them."""
         self._lateness = model.allowed_lateness
         # What the limits of a bar follow from, besides its past.
         self._keys: list[float | int | None] = [
