@@ -14,8 +14,7 @@ from math import isnan, nan
 
 import numpy as np
 
-from ..estimators import NO_ROWS
-from .columns import Rows
+from ..estimators import NO_ROWS, Rows
 from .lockstep import Lockstep
 from .tally import Drop
 

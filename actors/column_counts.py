@@ -7,7 +7,7 @@ it lacks are looked up, and they are few.
 
 import numpy as np
 
-from .columns import Rows
+from ..estimators import Rows
 
 
 class ColumnCounts:

@@ -9,10 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import LARGEST
+from ..estimators import LARGEST, Rows
 from ..messages import MalformedMessageError, ReturnObserved, ReturnsObserved
 from ..messages.returns import FLOAT64_BYTES
-from .columns import Rows
 from .parts import Parts
 from .row_mask import Mask
 from .tables import SymbolTable, SymbolTables

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import ValidationError
 from numpy.typing import NDArray
 
-from ..estimators import NO_ROWS
+from ..estimators import NO_ROWS, Rows
 from ..estimators.ols import STATISTICS
 from ..messages import (
     BetasUpdated,
@@ -24,8 +24,6 @@ from ..messages import (
     MalformedMessageError,
 )
 from ..messages.betas import BETA_TAG, updates_of
-
-Rows = NDArray[np.intp]
 
 FEW_ROWS = 16
 """Up to so many rows, what arrays of them cost to make is more than they save."""

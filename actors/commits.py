@@ -8,13 +8,14 @@ whole pass (see `estimators.slab`), so the choice is only about time.
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import NO_ROWS, WHOLE_PASS_SHARE, AmendableGrid
+from ..estimators import NO_ROWS, WHOLE_PASS_SHARE, AmendableGrid, Rows
 from ..messages import Reason, Status
-from .columns import BetaColumns, Rows
+from .columns import BetaColumns
 from .config import Factor
 from .rows import BetaRow, BetaRows
 from .split import Split, split
-from .standing import Codes, Standing
+from .standing import Standing
+from .watch import Codes
 from .windows import windows_of
 
 

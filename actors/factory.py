@@ -8,6 +8,7 @@ each.
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ..estimators import Rows
 from ..messages import (
     COMMAND_TYPES,
     BenchmarkReturnMissed,
@@ -29,7 +30,7 @@ from .benchmark import BenchmarkBroadcaster
 from .cohort import Cohort
 from .column_counts import ColumnCounts
 from .column_intake import take_columns
-from .columns import BetaColumns, Rows
+from .columns import BetaColumns
 from .config import Factor, MarketBetaConfig
 from .guarded import GuardedCohort
 from .nearest import nearest

@@ -16,12 +16,11 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import Opening, State
+from ..estimators import Opening, Rows, State
 from ..estimators.robust import RobustLimits
 from ..messages import BenchmarkReturnObserved, ReturnObserved
 from . import staging
 from .cohort import Cohort
-from .columns import Rows
 from .config import Factor
 from .limit_history import LimitHistory
 from .pending import PendingBar

@@ -6,10 +6,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import NO_ROWS, PerRow, State, cells_of
+from ..estimators import NO_ROWS, PerRow, Rows, State, cells_of
 from ..estimators.ols import STATISTICS
 from ..messages import BetaUpdated, Reason, Status, beta_topic
-from .columns import BetaColumns, Rows
+from .columns import BetaColumns
 from .rows import BetaRows
 
 MAX_UNSTORED_ROUNDS: Final = 8

@@ -11,12 +11,10 @@ from struct import pack
 import msgspec
 import numpy as np
 
+from ..estimators import Statistics
 from ..messages import BetasUpdated, BetaUpdated
 from ..messages.betas import BETA_TAG, updates_of
 from .columns import BetaColumns
-
-Statistics = tuple[float, float, float, float, float, float]
-"""beta, alpha, std_error, t_stat, r_squared, residual_std; NaN = undefined."""
 
 
 class BetaRow(msgspec.Struct, gc=False):

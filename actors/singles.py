@@ -11,9 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import LARGEST
+from ..estimators import LARGEST, Rows
 from ..messages import ReturnObserved
-from .columns import Rows
 from .parts import Parts
 from .row_mask import Mask
 from .tally import Drop, Refusal

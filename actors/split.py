@@ -6,8 +6,7 @@ Rule: where no row lacks one, nothing is made: it is all rows, and `NO_ROWS`.
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import NO_ROWS
-from .columns import Rows
+from ..estimators import NO_ROWS, Rows
 
 Split = tuple[Rows, Rows]
 """The rows with a return, and those without one, both in order."""

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Rows
+from ..estimators import Rows
 from .commits import Commits
 from .config import Factor
 from .pending import PendingBars

@@ -12,14 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import NO_ROWS, PerRow, State
+from ..estimators import NO_ROWS, PerRow, Rows, State
 from ..messages import Reason, Status
-from .columns import Rows
 from .config import MarketBetaConfig
 from .status import classify, classify_one
-from .watch import Watch
+from .watch import Codes, Watch
 
-Codes = NDArray[np.uint8]
 _QUIET = (Status.HALTED, Status.REMOVED)
 _EVERY_ROW: Final = slice(None)
 _FINE: Final = int(Status.OK), int(Reason.NONE)

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimators import Rows
 from ..estimators.sweep import Bars, Swept, keeps_pivots, sweep
 from ..messages import Reason, Status
-from .columns import Rows
 from .config import Factor, MarketBetaConfig
 from .openings import Openings
 from .staging import MAX_PENDING_BARS

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..estimators import State
+from ..estimators import Rows, State
 from ..messages import MalformedMessageError, SymbolsDeclared
-from .columns import Rows
 
 MAX_TABLES = 64
 """Tables per connection: one per shape of frame that a feed sends, with room."""

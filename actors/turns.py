@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimators import Rows
 from ..messages import BetaUpdated, Reason, Status, encode_columns
-from .columns import Rows
 
 _STATUS: Final = tuple(Status)
 _REASON: Final = tuple(Reason)

@@ -27,9 +27,8 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimators import NO_ROWS, Floats, PerRow, State
+from ..estimators import NO_ROWS, Floats, PerRow, Rows, State
 from ..messages import Reason
-from .columns import Rows
 from .config import MarketBetaConfig
 
 Codes = NDArray[np.uint8]

@@ -5,6 +5,7 @@ that is imported from elsewhere, and the threads of `panel` share nothing.
 """
 
 from .amend import AmendableSlab
+from .arrays import Rows, Statistics
 from .batch import (
     FIELDS,
     Estimates,
@@ -37,8 +38,10 @@ __all__ = [
     "Opening",
     "PairWindows",
     "PerRow",
+    "Rows",
     "Series",
     "State",
+    "Statistics",
     "WindowSlab",
     "cells_of",
     "each_of",

@@ -49,10 +49,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows, Statistics
 from .moments import Floats
 from .ols import ALPHA, BETA, R_SQUARED, Moments, RowMoments
-
-Rows = NDArray[np.intp]
 
 U: Final = 2.0**-53
 _HALF: Final = 0.5e-12
@@ -293,7 +292,7 @@ def _are_doubtful(
 
 def is_doubtful(
     moments: RowMoments,
-    statistics: tuple[float, float, float, float, float, float],
+    statistics: Statistics,
     min_observations: int,
     error: float,
     *,

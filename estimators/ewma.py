@@ -20,9 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows, Statistics
 from .decay import Decay
 from .ewma_sums import EwmaSums
-from .grid import AmendableGrid, Rows, usable
+from .grid import AmendableGrid, usable
 from .moments import Floats
 from .ols import STATISTICS
 from .state import State
@@ -154,9 +155,7 @@ class EwmaWindows(AmendableGrid):
         statistics = self._sums.statistics(rows, self.min_observations)
         return self._sums.n[rows], statistics if full else statistics[:STATISTICS]
 
-    def estimate_one(
-        self, row: int
-    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+    def estimate_one(self, row: int) -> tuple[float, Statistics]:
         """Return (n, statistics) of one row."""
         n, statistics = self.estimate(np.array([row]))
         beta, alpha, std_error, t_stat, r_squared, residual_std = statistics[

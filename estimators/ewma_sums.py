@@ -45,10 +45,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import double_double as dd
+from .arrays import Rows
 from .decay import Decay
 from .double_scalars import Pair
 from .ewma_step import LARGE, SMALLER, decayed, step
-from .grid import Rows
 from .moments import Floats
 from .ols import (
     ALL_STATISTICS,

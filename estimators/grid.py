@@ -11,10 +11,9 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows, Statistics
 from .moments import LARGEST, Floats, cells_of
 from .state import PerRow, State
-
-Rows = NDArray[np.intp]
 
 
 class Grid(ABC):
@@ -124,14 +123,10 @@ class Grid(ABC):
         """
 
     @abstractmethod
-    def estimate_one(
-        self, row: int
-    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+    def estimate_one(self, row: int) -> tuple[float, Statistics]:
         """Return (n, statistics) of one row: `estimate` over floats."""
 
-    def take_one(
-        self, row: int
-    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+    def take_one(self, row: int) -> tuple[float, Statistics]:
         """Add the newest bar's return of one row; return its (n, statistics)."""
         self.add_one(row)
         return self.estimate_one(row)

@@ -15,8 +15,9 @@ from typing import Final
 
 import numpy as np
 
+from .arrays import Rows
 from .doubt import NO_ROWS, TINY, has_tiny
-from .grid import Grid, Rows
+from .grid import Grid
 from .moments import Floats, cells_of
 from .sums import (
     SIDE,

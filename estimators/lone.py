@@ -22,17 +22,15 @@ from abc import abstractmethod
 from math import sqrt
 from typing import Final, NamedTuple
 
+from .arrays import Statistics
 from .doubt import TINY, UNDERFLOW, USUAL_SPREAD, usual_limits
 from .growing import BACK
+from .ols import DOF
 from .remade import RemadeSets
 from .sums import NOTHING, SIDE, Shared, X
 
-Statistics = tuple[float, float, float, float, float, float]
-"""beta, alpha, std_error, t_stat, r_squared, residual_std; NaN = undefined."""
-
 _TINY_SQUARE: Final = TINY * TINY
 _LEAST_YY: Final = 2.0 * USUAL_SPREAD * UNDERFLOW
-_DOF: Final = 2.0  # intercept and slope
 _MOST_R_SQUARED: Final = 1.0 - 1e-6
 """Next to an exact line a residual may be 0, or a rounding below it."""
 
@@ -183,7 +181,7 @@ class LonePairs(RemadeSets):
         n += back_n + one
         x += back_x + deviation
         xx += back_xx + square
-        if n < self.min_observations or n <= _DOF:
+        if n < self.min_observations or n <= DOF:
             return None
         mean_x = x / n
         cxx = xx - x * mean_x
@@ -191,7 +189,7 @@ class LonePairs(RemadeSets):
             return None
         mean_x += self._pivot_x
         most_yy, least_r_squared = usual_limits(n, mean_x, cxx, xx, self._error)
-        return n, n - _DOF, x, mean_x, cxx, sqrt(cxx), most_yy, least_r_squared
+        return n, n - DOF, x, mean_x, cxx, sqrt(cxx), most_yy, least_r_squared
 
 
 def _columns(cells: "memoryview[float]", at: int, n_rows: int) -> _Columns:

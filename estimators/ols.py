@@ -39,6 +39,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .arrays import Statistics
 from .moments import Floats
 
 BETA: Final = 0
@@ -55,7 +56,8 @@ CORRELATION: Final = 7
 ALL_STATISTICS: Final = 8
 """The same with the two that are not published."""
 
-_DOF: Final = 2.0  # intercept and slope
+DOF: Final = 2.0
+"""Degrees of freedom that a regression takes: intercept and slope."""
 
 
 RowMoments = tuple[float, float, float, float, float, float, float, float]
@@ -107,9 +109,9 @@ def solve(moments: Moments, min_observations: int, out: Floats) -> None:
         is_over = not np.minimum.reduce(ssr, axis=None, initial=0.0) >= 0.0  # or NaN
         if is_over:
             np.maximum(ssr, 0.0, out=ssr)  # negative by rounding alone
-        dof = n - _DOF
+        dof = n - DOF
         np.divide(ssr, dof, out=residual_std)
-        if min_observations <= _DOF:
+        if min_observations <= DOF:
             np.copyto(residual_std, nan, where=dof <= 0.0)
         np.sqrt(residual_std, out=residual_std)
         np.divide(explained, cyy, out=r_squared)
@@ -134,14 +136,12 @@ def solve(moments: Moments, min_observations: int, out: Floats) -> None:
         if fewest < min_observations or not least > 0.0:
             undefined = np.less(n, min_observations) | np.less_equal(cxx, 0.0)
             np.copyto(out, nan, where=undefined)
-    if len(out) > STATISTICS and min_observations <= _DOF:
-        two = n <= _DOF
+    if len(out) > STATISTICS and min_observations <= DOF:
+        two = n <= DOF
         np.copyto(out[ALPHA_STD_ERROR], nan, where=two)
 
 
-def solve_one(
-    moments: RowMoments, min_observations: int
-) -> tuple[float, float, float, float, float, float]:
+def solve_one(moments: RowMoments, min_observations: int) -> Statistics:
     """Return one row's statistics: `solve` over floats."""
     n, mean_x, mean_y, cxx, cxy, cyy, _, _ = moments
     if n < min_observations or cxx <= 0.0:
@@ -149,7 +149,7 @@ def solve_one(
     beta = cxy / cxx
     alpha = mean_y - beta * mean_x
     explained = beta * cxy
-    residual_std = sqrt(max(0.0, cyy - explained) / (n - _DOF)) if n > _DOF else nan
+    residual_std = sqrt(max(0.0, cyy - explained) / (n - DOF)) if n > DOF else nan
     r_squared = explained / cyy if cyy else nan
     r_squared = min(r_squared, 1.0)
     std_error = residual_std / sqrt(cxx)

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .grid import Rows
+from .arrays import Rows
 from .moments import (
     FIELDS,
     Floats,

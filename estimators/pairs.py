@@ -19,8 +19,9 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows, Statistics
 from .doubt import TINY, doubtful, has_tiny, is_doubtful, welford_error
-from .grid import AmendableGrid, Rows, usable
+from .grid import AmendableGrid, usable
 from .moments import Floats, Joined, join_one
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
 from .pair_schedule import Schedule
@@ -140,9 +141,7 @@ class PairWindows(AmendableGrid):
             statistics[:, some] = exact[:n_statistics]
         return n, statistics
 
-    def estimate_one(
-        self, row: int
-    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+    def estimate_one(self, row: int) -> tuple[float, Statistics]:
         """Return (n, statistics) of one row: `estimate` over floats."""
         front = self._sets.front(np.array([row]))[:, 0].tolist()
         joined = join_one(front, self._sets.growing[BACK, :, row].tolist())

@@ -24,8 +24,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows
 from .doubt import TINY, doubtful, largest_spread
-from .grid import Rows
 from .moments import LARGEST, Floats
 from .ols import ALL_STATISTICS
 from .panel_benchmark import Benchmark, Unit

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .grid import Rows
+from .arrays import Rows
 from .moments import LARGEST, Floats
 from .panel_solve import FEWEST_OF_SIDE, Side, side_of
 from .panel_sums import Part, Segments, Walk

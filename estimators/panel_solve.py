@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from .doubt import is_doubtful
 from .moments import Floats
-from .ols import ALL_STATISTICS, Moments, solve
+from .ols import ALL_STATISTICS, DOF, Moments, solve
 from .sums import SIDE, centre
 
-_DOF: Final = 2.0
 _MARGIN: Final = 1.01
 """On the bound of a rounding error, for that of the bounds themselves."""
 _CLEARLY_BELOW_1: Final = 1.0 - 1e-9
@@ -173,7 +172,7 @@ class Solver:
         if not most_explained < 1.0:
             np.maximum(residual_std, 0.0, out=residual_std)
             np.minimum(r_squared, 1.0, out=r_squared)
-        np.divide(residual_std, n - _DOF, out=residual_std)
+        np.divide(residual_std, n - DOF, out=residual_std)
         np.sqrt(residual_std, out=residual_std)
         np.divide(residual_std, root_x, out=std_error)
         np.divide(beta, std_error, out=t_stat)

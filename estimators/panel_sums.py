@@ -26,8 +26,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .arrays import Rows
 from .extent import BarExtent
-from .grid import Rows
 from .moments import Floats
 from .sums import error_of
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from . import double_double as dd
 from . import slices
+from .arrays import Rows
 from .doubt import USUAL_SPREAD
 from .integers import centred_sums
 from .moments import Floats
@@ -42,8 +43,6 @@ from .ols import (
     STD_ERROR,
     T_STAT,
 )
-
-Rows = NDArray[np.intp]
 
 _BLOCK: Final = 1 << 14
 """Pairs of a row whose terms are summed at once: some dozen arrays fit a cache."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .grid import Rows
+from .arrays import Rows
 from .growing import BACK, HEAD
 from .moments import Floats
 from .slab_sets import Segment, SlabSets

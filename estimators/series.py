@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .arrays import Rows
 from .doubt import doubtful
-from .grid import Grid, Rows
+from .grid import Grid
 from .moments import LARGEST, Floats
 from .ols import ALL_STATISTICS, solve
 from .recalc import recalculate

@@ -66,9 +66,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows, Statistics
 from .doubt import doubtful, is_doubtful
 from .extent import BarExtent, Extent
-from .grid import Rows
 from .lone import LonePairs
 from .moments import Floats
 from .ols import ALL_STATISTICS, STATISTICS, Moments, solve, solve_one
@@ -243,17 +243,13 @@ class WindowSlab(LonePairs):
             basis = basis._replace(pivots=basis.pivots.take(rows))
         return asset.take(rows, 1), benchmark, basis
 
-    def estimate_one(
-        self, row: int
-    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+    def estimate_one(self, row: int) -> tuple[float, Statistics]:
         """Return (n, statistics) of one row: `estimate` over floats."""
         if self._alone:
             self._take_in()
         return self._estimate_added(row)
 
-    def _estimate_added(
-        self, row: int
-    ) -> tuple[float, tuple[float, float, float, float, float, float]]:
+    def _estimate_added(self, row: int) -> tuple[float, Statistics]:
         # The same of one that has not come alone.
         moments = self._window_of(row)
         statistics = solve_one(moments, self.min_observations)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from .grid import Rows
+from .arrays import Rows
 from .growing import BACK, HEAD, GrowingSets
 from .moments import Floats
 from .ols import RowMoments

@@ -41,11 +41,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows
 from .doubt import NO_ROWS, TINY, U, largest_spread
 from .moments import Floats, cells_of
 from .ols import Moments, RowMoments
-
-Rows = NDArray[np.intp]
 
 Y: Final = 0
 XY: Final = 1

@@ -37,9 +37,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Rows
 from .doubt import TINY, doubtful
 from .extent import BarExtent
-from .grid import Rows
 from .moments import Floats
 from .ols import STATISTICS, Moments, solve
 from .recalc import batches, recalculate

@@ -40,18 +40,13 @@ from typing import Final
 
 import numpy as np
 
-from .doubt import (
-    NO_ROWS,
-    USUAL_SPREAD,
-    Rows,
-    doubtful,
-    hardly_following,
-    usual_limits,
-)
+from .arrays import Rows
+from .doubt import NO_ROWS, USUAL_SPREAD, doubtful, hardly_following, usual_limits
 from .moments import Floats
 from .ols import (
     ALPHA,
     BETA,
+    DOF,
     R_SQUARED,
     RESIDUAL_STD,
     STATISTICS,
@@ -65,7 +60,6 @@ from .sums import XY, YY, Basis, N, Shared, X, Y
 Side = Floats | float
 """What is said of the benchmark, row by row or of all rows."""
 
-_DOF: Final = 2.0
 _HARMLESS: Final = np.array([[0.0], [0.5], [1.0]])
 """Sums of an asset; beside `_HARMLESS_SIDE` its r**2 is a quarter."""
 _HARMLESS_SIDE: Final = np.array([[3.0], [0.0], [1.0]])
@@ -84,7 +78,7 @@ class WholePass:
 
     def __init__(self, n_rows: int, min_observations: int) -> None:
         self._min_observations = min_observations
-        self._fewest = max(min_observations, _DOF + 1.0)
+        self._fewest = max(min_observations, DOF + 1.0)
         self._mean_y, self._cxy = np.empty((2, n_rows))
         self._mean_x, self._root_x, self._dof = np.empty((3, n_rows))
         """Of each row, where rows lack different bars."""
@@ -104,7 +98,7 @@ class WholePass:
         if basis.is_flat or basis.has_tiny:
             return False
         if isinstance(benchmark, np.ndarray):
-            return self._min_observations > _DOF
+            return self._min_observations > DOF
         return benchmark[0] >= self._fewest
 
     def estimate(
@@ -143,7 +137,7 @@ class WholePass:
             mean_y, cxy = mean_y[:k], cxy[:k]
         by_n, by_x, by_mean_x, by_cxx, by_root_x, by_dof = self._of_all
         if own is None:
-            by_n[()], by_x[()], by_dof[()] = n, x, n - _DOF
+            by_n[()], by_x[()], by_dof[()] = n, x, n - DOF
         else:
             by_n, by_x = own[N], own[X]
         np.divide(y, by_n, mean_y)
@@ -179,7 +173,7 @@ class WholePass:
                 if own is None:
                     by_root_x[()] = sqrt(cxx)
                 else:
-                    by_dof = np.subtract(by_n, _DOF, self._dof[:k])
+                    by_dof = np.subtract(by_n, DOF, self._dof[:k])
                     by_root_x = np.sqrt(by_cxx, self._root_x[:k])
                 np.divide(ssr, by_dof, std_error)
                 np.divide(sums[:YY], sums[XY:], out[R_SQUARED:])

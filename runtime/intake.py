@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 
 from ..actors import BetaFactory, Drop
-from ..actors.columns import Rows
 from ..actors.row_mask import Mask, RowMask
 from ..actors.symbol import SymbolActor
 from ..actors.tables import SymbolTables
+from ..estimators import Rows
 from ..messages import (
     OBSERVATION_TYPES,
     BenchmarkReturnMissed,

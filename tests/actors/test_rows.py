@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beta_factory.actors.publisher import BetaPublisher
-from beta_factory.actors.rows import BetaRow, BetaRows, Statistics
+from beta_factory.actors.rows import BetaRow, BetaRows
+from beta_factory.estimators import Statistics
 from beta_factory.messages import BetaUpdated, Reason, Status, encode
 from strategies import (
     GATHERED,
