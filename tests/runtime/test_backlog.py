@@ -13,7 +13,7 @@ from beta_factory.messages import (
     Subscribe,
     Subscribed,
 )
-from beta_factory.runtime import framing, group_finder
+from beta_factory.runtime import group_finder, group_reader
 from beta_factory.runtime.backlog import MAX_MESSAGES_PER_TURN, MAX_REQUESTS_PER_TURN
 from beta_factory.runtime.mailbox import OverflowPolicy
 from beta_factory.runtime.peer import Connection
@@ -139,7 +139,7 @@ def test_what_of_a_group_was_taken_is_published_although_its_last_has_to_wait(
     # A group of three that gives way and leaves one message: no fewer wait than before,
     # and yet there is a turn to end.
     monkeypatch.setattr(group_finder, "SMALLEST_GROUP", 2)
-    for module in (group_finder, framing):
+    for module in (group_finder, group_reader):
         monkeypatch.setattr(module, "FEWEST_BYTES", 0)
     line = Line(loop, mailbox_capacity=2)
     line.fail("BAC")

@@ -175,7 +175,6 @@ class TestCommands:
         )
         assert tell(stage, command(symbol="ZZZZ")).problem == "there is no symbol ZZZZ"
         assert stage.drops == {}  # it was no observation
-        assert not stage.factory.tally.quarantine
 
     @pytest.mark.parametrize(
         ("before", "command", "problem"),
