@@ -44,8 +44,13 @@ def take_columns(
         and returns.item(returns.argmax()) <= LARGEST
     )
     parts.n_columnar += len(returns)
+    absent: Rows | None = None
     if not is_complete:
-        parts.n_columnar -= int(np.count_nonzero(np.isnan(returns)))
+        is_absent = np.isnan(returns)
+        parts.n_columnar -= int(np.count_nonzero(is_absent))
+        if table.positions is not None:
+            is_absent = is_absent[table.positions]
+        absent = rows[is_absent]
     if table.positions is not None:
         for position in table.unknown:
             if not np.isnan(returns[position]):
@@ -54,7 +59,6 @@ def take_columns(
                 )
                 parts.tally.drop_for_all(Drop.UNKNOWN_SYMBOL, single)
         returns = returns[table.positions]
-    absent = None if is_complete else rows[np.isnan(returns)]
     mailed: list[ReturnObserved] = []
     if not is_complete or apart is not None or masked is not None:
         is_alone = _look_alone(rows, returns, apart, masked)
