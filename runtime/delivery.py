@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ..actors import Behavior, BetaFactory, Drop
-from ..messages import COMMAND_TYPES, ActorDeadError, MailboxFullError, Message
+from ..messages import ActorDeadError, MailboxFullError, Message
 from .cell import ActorCell
 from .dispatcher import Dispatcher
 from .mailbox import Mailbox, OverflowPolicy
@@ -75,20 +75,18 @@ class Delivery:
     def send(self, message: Message) -> None:
         """Deliver a message to whom it is addressed.
 
-        A command to a symbol that is not in the universe is a dead letter.
-
         Raises
         ------
         MalformedMessageError
             When no actor takes this type of message.
+        UnknownSymbolError
+            When a command names no symbol of the universe.
         MailboxFullError
             When the actor's mailbox is full and blocks.
         """
         behavior = self._factory.route(message)
         if behavior is not None:
             self.deliver(behavior, message)
-        elif isinstance(message, COMMAND_TYPES):
-            self._supervisor.bury(message.symbol, message, "unknown symbol")
 
     def deliver(
         self,
