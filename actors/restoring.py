@@ -66,8 +66,7 @@ def restore(parts: Parts, content: bytes) -> None:
     _show_actors(parts)
     tally = parts.tally
     tally.dropped.update({Drop(reason): n for reason, n in state["dropped"].items()})
-    if "held" in state:
-        tally.held.restore(state["held"])
+    tally.held.restore(state["held"])
     tally.restore(state["tally"])
     parts.tables.restore(state["tables"])
 

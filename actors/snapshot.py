@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..estimators import PerRow, State
 from ..messages import SnapshotError
 
-MAGIC: Final = b"BFS\x01"
+MAGIC: Final = b"BFS\x02"
 _HEADER: Final = len(MAGIC) + 4
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -25,10 +25,11 @@ def a_snapshot() -> bytes:
     [
         (b"", "is no snapshot of this version"),
         (b"something else", "is no snapshot of this version"),
+        (b"BFS\x01" + a_snapshot()[4:], "is no snapshot of this version"),
         (a_snapshot()[:-1], "is damaged"),
         (a_snapshot()[:40] + b"\x00" + a_snapshot()[41:], "is damaged"),
     ],
-    ids=["empty", "other bytes", "cut short", "one byte changed"],
+    ids=["empty", "other bytes", "another version", "cut short", "one byte changed"],
 )
 def test_bytes_that_are_no_whole_snapshot_are_refused(
     content: bytes, reason: str
