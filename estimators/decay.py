@@ -1,7 +1,8 @@
 """The factors by which exponential weights fall, as double-doubles.
 
-Rule: a factor is correctly rounded, whatever its age. Ages are stamps' distances, which
-need never repeat, so a new one must not cost more than the row that waits for it.
+Rule: a factor is right to the last digits of a double-double, whatever its age. Ages
+are stamps' distances, which need never repeat, so a new one must not cost more than the
+row that waits for it.
 
 Theory of operation
 -------------------

@@ -1,8 +1,8 @@
 """How far a window reaches back: in bars, or in time.
 
-Rule: an extent is asked two questions and holds no state: has the oldest bar left, and
-is it time to close the head segment while the window fills? Everything else about a
-window is the same for all kinds.
+Rule: an extent holds no state. It is asked whether the oldest bar has left; while the
+window fills, how much of it is full; and at any time, how long the head may be.
+Everything else about a window is the same for all kinds.
 """
 
 from math import isqrt, sqrt

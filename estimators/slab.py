@@ -32,7 +32,8 @@ itself. Both are spread evenly over the bars until they are needed. So every bar
 two added pairs (back and head), one to two steps of the walk and one merge, for every
 window length; the bar at which a stretch ends costs three copies more. There is no
 bar at which anything is recomputed, but for rows whose pivot has become odd: where a
-segment ends, their sets are made anew from the grid, about another one.
+stretch ends, or a part of a window that fills, their sets are made anew from the grid,
+about another one.
 
 How many bars a window of time will hold nobody knows. Its segments end with equal
 parts of its length, and a burst ends some more of them (`Extent.longest_head`): then
@@ -126,8 +127,10 @@ class WindowSlab(LonePairs):
         n_evicted = self._evict(bar, stamp)
         if not self._is_sliding:
             self._close_while_filling(bar, stamp)
-        if not self.extent.counts_bars:
-            self._close_if_long(bar)
+        if bar - self._head_first >= self.extent.longest_head(bar - self.oldest):
+            # Before too many additions are behind a term; for better pivots there is
+            # time when a stretch ends.
+            self._close_head(bar)
         self._open(stamp, benchmark_return)
         self._await_pairs()
         if self._is_sliding and n_evicted:
@@ -179,13 +182,6 @@ class WindowSlab(LonePairs):
                 self._begin_walk()
         if self._next:
             self._walk(max(self.extent.bars_left(n_bars, span), 1))
-
-    def _close_if_long(self, bar: int) -> None:
-        # Before there are too many additions behind a term.
-        # Rows whose pivot has become odd wait for the end of a part.
-        n_bars = bar - self.oldest
-        if bar - self._head_first >= self.extent.longest_head(n_bars):
-            self._close_head(bar)
 
     def moments(self, rows: Rows | None = None) -> Moments:
         """Return what the statistics of all or some rows are computed from."""

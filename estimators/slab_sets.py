@@ -249,9 +249,11 @@ class SlabSets(GrowingSets):
 
     def _look_for_longest(self) -> None:
         # Of the segments that are in anything: no more additions lie behind a term.
+        if self._longest_segment:  # it is known beforehand
+            self._longest, self._n_joined = self._longest_segment, self._n_segments
+            return
         parts = self._stretch, self._next, *self._merged, *self._segments
-        longest = max(part.n_bars for part in parts)
-        self._longest = max(longest, self._longest_segment)
+        self._longest = max(part.n_bars for part in parts)
         n_joined = max(map(len, (self._merged, self._next_merged, self._since)))
         self._n_joined = max(n_joined + 1, self._n_segments)
 
