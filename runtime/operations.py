@@ -220,8 +220,10 @@ class Operations:
         if held.is_benchmark:
             actors = factory.broadcasters
         actor = actors.get(held.name)
-        if actor is not None and self._system.state_of(actor) is not CellState.LIVE:
-            state = self._system.state_of(actor)
+        if actor is None:
+            return
+        state = self._system.cell_of(actor).state
+        if state is not CellState.LIVE:
             raise NotReleasedError(number, f"has to wait: its actor is {state}")
 
     def _discard(self, request: DiscardHeldReturns) -> Answered:
@@ -242,21 +244,23 @@ class Operations:
             system.end_turn()
             return _problem(command, str(error))
         system.end_turn()
-        state = system.state_of(actor)
-        if state is not CellState.LIVE:
-            detail = f"{actor.name} obeys once its actor is back: it is {state}"
-            return _problem(command, detail)
-        if actor.status is not before:
+        cell = system.cell_of(actor)
+        if any(message is command for message, _ in cell.mailbox.waiting()):
+            detail = "obeys once its actor has taken what came before"
+            if cell.state is not CellState.LIVE:
+                detail = f"obeys once its actor is back: it is {cell.state}"
+        elif actor.status is not before:  # whatever became of it since
             return Answered(request=command.request, n_done=1)
-        detail = f"{actor.name} {_UNCHANGED[before]}"
-        if system.dispatcher.ready:
-            detail = f"{actor.name} obeys once its actor has taken what came before"
-        return _problem(command, detail)
+        elif cell.state is not CellState.LIVE:
+            detail = f"did not obey: {cell.last_error}"
+        else:
+            detail = _UNCHANGED[before]
+        return _problem(command, f"{actor.name} {detail}")
 
     def _addressee(self, command: Command) -> SymbolActor:
         # A dead letter would be no answer: what is quarantined has to be revived first.
         actor = self._system.factory.actor_of(command.symbol)
-        state = self._system.state_of(actor)
+        state = self._system.cell_of(actor).state
         if state is CellState.QUARANTINED:
             raise ActorDeadError(actor.name, state)
         return actor

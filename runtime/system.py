@@ -153,9 +153,9 @@ class System:
                 break
             self._delivery.stop(cell)
 
-    def state_of(self, behavior: Behavior) -> CellState:
-        """Return where one of the actors is in its life."""
-        return self._delivery.cell_of(behavior).state
+    def cell_of(self, behavior: Behavior) -> ActorCell:
+        """Return the cell of one of the actors."""
+        return self._delivery.cell_of(behavior)
 
     def tell(self, symbol: str, message: Message) -> None:
         """Tell a symbol's actor a message, whatever `take` would have said to it.

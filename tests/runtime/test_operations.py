@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from beta_factory.actors.behavior import Outgoing
 from beta_factory.messages import (
     COMMAND_TYPES,
     ActorsListed,
@@ -14,6 +15,7 @@ from beta_factory.messages import (
     HaltSymbol,
     ListActors,
     ListDeadLetters,
+    Message,
     RemoveSymbol,
     RequeueDeadLetters,
     ResumeSymbol,
@@ -72,6 +74,10 @@ def tell(stage: Stage, command: Command) -> Answered:
     answer = Operations(stage.system).answer(command)
     assert isinstance(answer, Answered)
     return answer
+
+
+def fail(message: Message) -> Outgoing:
+    raise ValueError("no")
 
 
 def quarantine(stage: Stage, name: str = "BAC") -> None:
@@ -209,6 +215,32 @@ class TestCommands:
         stage.loop.advance(RESTART_S)
         assert stage.flaky["BAC"].status is Status.HALTED
 
+    def test_an_actor_that_fails_on_a_command_did_not_obey(self, stage: Stage) -> None:
+        actor = stage.flaky["BAC"]
+        actor.actor.receive = fail  # type: ignore[method-assign]
+        answer = tell(stage, HaltSymbol(symbol="BAC"))
+        assert (answer.n_done, answer.problem) == (
+            0,
+            "BAC did not obey: ValueError: no",
+        )
+        (letter,) = letters(stage).letters
+        assert decode(letter.payload) == HaltSymbol(symbol="BAC")
+        stage.loop.advance(RESTART_S)
+        assert actor.status is None
+
+    def test_an_actor_that_fails_once_it_has_obeyed_has_obeyed(
+        self, stage: Stage
+    ) -> None:
+        stage.poison("BAC", 1)
+        stage.turn(asset("BAC", 1, 0.1), asset("BAC", 2, 0.1))
+        stage.poison("BAC", 2)
+        stage.come_back("BAC")
+        assert tell(stage, HaltSymbol(symbol="BAC", request=5)) == Answered(
+            request=5, n_done=1
+        )
+        assert stage.cell("BAC").state is CellState.RESTARTING
+        assert stage.flaky["BAC"].status is Status.HALTED
+
     def test_of_commands_that_wait_one_more_than_fits_is_refused(
         self, stage: Stage
     ) -> None:
@@ -232,6 +264,21 @@ class TestCommands:
         assert (answer.n_done, answer.problem) == (0, problem)
         loop.advance()
         assert stage.flaky["AAPL"].status is Status.HALTED
+
+    def test_a_command_that_was_taken_waits_for_nobody_elses_mail(
+        self, loop: VirtualLoop
+    ) -> None:
+        stage = Stage(loop, turn_budget=1)
+        stage.system.start()
+        for name in ("AAPL", "BAC"):
+            stage.poison(name, 1)
+            stage.turn(*[asset(name, stamp, 0.1) for stamp in (1, 2, 3)])
+        stage.come_back("AAPL")
+        stage.come_back("BAC")
+        answer = tell(stage, ResumeSymbol(symbol="AAPL"))  # before AAPL's own mail
+        assert stage.flaky["AAPL"].seen == [ResumeSymbol(symbol="AAPL")]
+        assert stage.system.dispatcher.n_ready > 0
+        assert answer.problem == "AAPL is neither halted nor removed"
 
     def test_a_quarantined_actor_is_to_be_revived_first(self, stage: Stage) -> None:
         quarantine(stage)
