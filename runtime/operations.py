@@ -6,8 +6,10 @@ actor that restarts, and that is said too.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+
+from msgspec import structs
 
 from ..actors import Behavior
 from ..actors.quarantine import HeldReturn
@@ -67,6 +69,14 @@ _UNCHANGED: Final = {
 """Why a command changed nothing, by what its symbol was before."""
 
 
+WriteDown = Callable[[Operation], None]
+"""Takes a request that is done, or waits to be, before the turn ends that it is of."""
+
+
+def _nowhere(_: Operation) -> None:
+    pass
+
+
 class Operations:
     """Answers an operator's requests.
 
@@ -83,12 +93,21 @@ class Operations:
         self._journal = journal
         self._tables = SymbolTables(system.factory.row_of, DEAD_LETTERS)
 
-    def answer(self, request: Operation) -> Answer:
-        """Do what is asked, and say what came of it."""
+    def answer(self, request: Operation, write_down: WriteDown = _nowhere) -> Answer:
+        """Do what is asked, and say what came of it.
+
+        Parameters
+        ----------
+        request
+            What an operator asks.
+        write_down
+            Called with a request of `JOURNALED` that is not refused. One that is may
+            not be written down: a replay has actors in other states, and would do it.
+        """
         if isinstance(request, ListActors):
             return self._list_actors(request)
         if isinstance(request, ReviveActor):
-            return self._revive(request)
+            return self._revive(request, write_down)
         if isinstance(request, ListDeadLetters):
             return self._list_dead_letters(request)
         if isinstance(request, RequeueDeadLetters):
@@ -96,10 +115,10 @@ class Operations:
         if isinstance(request, ListHeldReturns):
             return self._list_held(request)
         if isinstance(request, ReleaseHeldReturns):
-            return self._release(request)
+            return self._release(request, write_down)
         if isinstance(request, DiscardHeldReturns):
-            return self._discard(request)
-        return self._command(request)
+            return self._discard(request, write_down)
+        return self._command(request, write_down)
 
     def _list_actors(self, request: ListActors) -> ActorsListed:
         actors = [
@@ -116,7 +135,7 @@ class Operations:
         ]
         return ActorsListed(request=request.request, actors=tuple(actors))
 
-    def _revive(self, request: ReviveActor) -> Answered:
+    def _revive(self, request: ReviveActor, write_down: WriteDown) -> Answered:
         cell = self._system.cells.get(request.actor)
         if cell is None:
             return _problem(request, f"there is no actor {request.actor}")
@@ -124,6 +143,7 @@ class Operations:
         if state is not CellState.QUARANTINED:
             detail = f"{request.actor} is {state}, not quarantined"
             return _problem(request, detail)
+        write_down(request)
         self._system.supervisor.revive(cell)
         self._system.end_turn()
         # Its own messages may have been waiting to fail it again.
@@ -196,12 +216,19 @@ class Operations:
             returns=tuple([_held(one) for one in found]),
         )
 
-    def _release(self, request: ReleaseHeldReturns) -> Answered:
-        n_done = 0
+    def _release(self, request: ReleaseHeldReturns, write_down: WriteDown) -> Answered:
         problems: list[str] = []
+        numbers: list[int] = []
         for number in dict.fromkeys(request.numbers):
+            if state := self._away(number):
+                problems.append(f"{number} has to wait: its actor is {state}")
+            else:
+                numbers.append(number)
+        if numbers:
+            write_down(structs.replace(request, numbers=tuple(numbers)))
+        n_done = 0
+        for number in numbers:
             try:
-                self._check_actor(number)
                 release(self._system.factory.parts, number)
             except NotReleasedError as error:
                 problems.append(f"{error.number} {error.reason}")
@@ -210,23 +237,23 @@ class Operations:
         self._system.end_turn()
         return _answered(request, n_done, problems)
 
-    def _check_actor(self, number: int) -> None:
+    def _away(self, number: int) -> CellState | None:
         # What an actor cannot take now, it could not take as a message either.
         factory = self._system.factory
         held = factory.tally.held.get(number)
         if held is None:
-            return
+            return None
         actors: Mapping[str, Behavior] = factory.actors
         if held.is_benchmark:
             actors = factory.broadcasters
         actor = actors.get(held.name)
         if actor is None:
-            return
+            return None
         state = self._system.cell_of(actor).state
-        if state is not CellState.LIVE:
-            raise NotReleasedError(number, f"has to wait: its actor is {state}")
+        return None if state is CellState.LIVE else state
 
-    def _discard(self, request: DiscardHeldReturns) -> Answered:
+    def _discard(self, request: DiscardHeldReturns, write_down: WriteDown) -> Answered:
+        write_down(request)
         quarantine = self._system.factory.tally.held
         numbers = dict.fromkeys(request.numbers)
         gone = [number for number in numbers if not quarantine.discard(number)]
@@ -234,15 +261,15 @@ class Operations:
         problems = [f"{number} is not held" for number in gone]
         return _answered(request, len(numbers) - len(gone), problems)
 
-    def _command(self, command: Command) -> Answered:
+    def _command(self, command: Command, write_down: WriteDown) -> Answered:
         system = self._system
         try:
             actor = self._addressee(command)
             before = actor.status
             system.tell(actor.name, command)
         except (ActorDeadError, MailboxFullError, UnknownSymbolError) as error:
-            system.end_turn()
             return _problem(command, str(error))
+        write_down(command)
         system.end_turn()
         cell = system.cell_of(actor)
         if any(message is command for message, _ in cell.mailbox.waiting()):

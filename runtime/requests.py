@@ -34,7 +34,6 @@ from ..messages.fields import MAX_TEXT_LENGTH
 from ..messages.topics import check_pattern
 from .access import Grant
 from .farewell import EndedError
-from .operations import JOURNALED
 from .status import report
 from .subscriber import Subscriber
 
@@ -126,9 +125,7 @@ class Requests:
         if isinstance(message, ReportStatus):
             subscriber.send(report(self._server, message))
             return
-        if isinstance(message, JOURNALED):
-            self._took(message)  # now: the answer ends the turn that it is of
-        answer = self._operations.answer(message)
+        answer = self._operations.answer(message, self._took)
         if isinstance(answer, Answered):
             name = type(message).__name__
             if isinstance(message, COMMAND_TYPES):

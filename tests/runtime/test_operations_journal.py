@@ -162,3 +162,33 @@ def test_what_was_not_revived_is_answered_and_changes_nothing(
     found = recovered(path)
     assert not found.damage
     assert found.replay.factory.snapshot() == live.factory.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        (CellState.QUARANTINED, "actor AAPL is quarantined and takes no messages"),
+        (CellState.RESTARTING, "mailbox of AAPL is full at 0 messages"),
+    ],
+)
+def test_a_command_that_was_refused_is_not_done_by_a_recovery(
+    path: Path,
+    loop: VirtualLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    state: CellState,
+    problem: str,
+) -> None:
+    desk = Desk(path, loop)
+    live = desk.live.take(range(10))
+    cell = live.system.cells["SymbolActor(AAPL)"]
+    cell.state = state  # by what no snapshot knows of
+    monkeypatch.setattr("beta_factory.runtime.mailbox.MAX_CONTROL", 0)
+    assert desk.ask(HaltSymbol(symbol="AAPL", request=1)) == Answered(
+        request=1, n_done=0, problem=problem
+    )
+    cell.state = CellState.LIVE
+    live.take(range(10, 12)).end()
+    found = recovered(path)
+    assert not found.damage
+    assert found.replay.factory.snapshot() == live.factory.snapshot()
+    assert replay_store(str(path)).digest == live.digest.hexdigest()

@@ -25,11 +25,12 @@ from beta_factory.messages import (
     encode,
 )
 from beta_factory.messages.operations import MAX_HELD_RETURNS
+from beta_factory.runtime.cell import CellState
 from beta_factory.runtime.clock import ReplayClock
 from beta_factory.runtime.journal import Journal
 from beta_factory.runtime.journal_entries import decode_entries
 from beta_factory.runtime.journal_replay import JournalReplay, RunConfig
-from beta_factory.runtime.operations import JOURNALED, Operations
+from beta_factory.runtime.operations import Operations
 from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.report import MAX_LINES, Report
 from beta_factory.runtime.server import Server
@@ -80,8 +81,9 @@ class Line:
         self.feed.data_received(framed(*messages))
 
     def ask(self, request: Request) -> Message:
+        position = self.journal.position
         self.operator.data_received(framed(request))
-        if isinstance(request, JOURNALED):
+        if self.journal.position > position:
             assert not self._answers.messages()  # what is answered cannot be lost
             self.journal.became_durable(self.journal.position)
         (answer,) = self._answers.messages()
@@ -267,6 +269,24 @@ class TestJournal:
         assert replay.factory.snapshot() == line.factory.snapshot()
         assert replay.factory.actors["AAPL"].status is Status.HALTED
         assert replay.factory.actors["MSFT"].status is Status.REMOVED
+
+    @pytest.mark.parametrize(
+        "state", [CellState.RESTARTING, CellState.QUARANTINED, CellState.STOPPED]
+    )
+    def test_what_has_to_wait_for_its_actor_is_not_released_by_a_replay(
+        self, line: Line, state: CellState
+    ) -> None:
+        with_one_held(line)
+        line.send(absurd(5, "MSFT"))
+        cell = line.system.cells["SymbolActor(AAPL)"]
+        cell.state = state  # by what no journal knows of
+        answer = line.ask(ReleaseHeldReturns(request=2, numbers=(1, 2)))
+        problem = f"1 has to wait: its actor is {state}"
+        assert answer == Answered(request=2, n_done=1, problem=problem)
+        line.ask(ReleaseHeldReturns(request=2, numbers=(1,)))
+        replay = line.replayed()
+        assert replay.diverged_at is None
+        assert replay.factory.snapshot() == line.factory.snapshot()
 
     def test_an_operator_who_left_before_it_was_durable_is_told_nothing(
         self, line: Line
