@@ -16,6 +16,7 @@ from ..messages import (
     MalformedMessageError,
     Message,
     SnapshotError,
+    UnknownSymbolError,
 )
 from ..messages.codec import decode_payload
 from .checkpoint import Checkpoint, PeerState
@@ -227,8 +228,9 @@ class JournalReplay:
                     position = self._system.take_all(messages, tables, position)
                 if position < len(messages):
                     self._take_one(messages[position], tables)
-            except MalformedMessageError:
-                # Its table is lost with the front of a damaged journal.
+            except (MalformedMessageError, UnknownSymbolError):
+                # Its table is lost with the front of a damaged journal, or what was
+                # requeued is for a symbol that is not there.
                 self.n_refused += 1
             position += 1
 

@@ -48,6 +48,7 @@ from .farewell import EndedError, Farewell
 from .feed_progress import FeedProgress
 from .group_reader import GroupReader
 from .groups import Piece, Taken, decode_pieces, n_within
+from .operations import DEAD_LETTERS
 from .requests import Requests
 from .sequences import Key
 from .subscriber import Subscriber
@@ -377,6 +378,9 @@ class Connection(asyncio.Protocol):
         subscriber = self._subscriber
         certificate = common_name(self._transport.get_extra_info("peercert"))
         grant = self._server.access.admit(message, certificate)
+        if message.name == DEAD_LETTERS:  # it tells a replay what was requeued
+            detail = f"no peer may be called {DEAD_LETTERS}: choose another name"
+            raise EndedError(RejectReason.NOT_ALLOWED, detail)
         if self._server.is_full:
             detail = f"the sidecar takes {self._server.max_connections} connections"
             raise EndedError(RejectReason.TOO_MANY, detail)

@@ -7,6 +7,7 @@ import pytest
 from stores import FIRST_NS, LiveRun, recovered
 
 from beta_factory import BetaFactory
+from beta_factory.actors.tables import SymbolTables
 from beta_factory.messages import (
     Answered,
     HaltSymbol,
@@ -20,6 +21,7 @@ from beta_factory.messages import (
 from beta_factory.runtime.cell import CellState
 from beta_factory.runtime.journal_replay import RunConfig
 from beta_factory.runtime.look_back import replay_store
+from beta_factory.runtime.operations import DEAD_LETTERS
 from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.server import Server
 from strategies import asset, bench
@@ -192,3 +194,19 @@ def test_a_command_that_was_refused_is_not_done_by_a_recovery(
     assert not found.damage
     assert found.replay.factory.snapshot() == live.factory.snapshot()
     assert replay_store(str(path)).digest == live.digest.hexdigest()
+
+
+def test_a_requeued_command_to_a_symbol_that_is_gone_ends_no_recovery(
+    path: Path, loop: VirtualLoop
+) -> None:
+    live = Desk(path, loop).live.take(range(10))
+    peer = live.journal.greeted(DEAD_LETTERS, "")
+    live.journal.took(peer, [HaltSymbol(symbol="XYZ"), HaltSymbol(symbol="AAPL")])
+    live.journal.left(peer)
+    tables = SymbolTables(live.factory.row_of, DEAD_LETTERS)
+    live.system.take(HaltSymbol(symbol="AAPL"), tables)
+    live.take(range(10, 14)).end()
+    found = recovered(path)
+    assert not found.damage
+    assert found.replay.n_refused == 1
+    assert found.replay.factory.snapshot() == live.factory.snapshot()

@@ -15,6 +15,7 @@ from beta_factory.messages import (
     Heartbeat,
     Hello,
     Rejected,
+    RejectReason,
     ReleaseHeldReturns,
     ReportStatus,
     Role,
@@ -32,6 +33,7 @@ from beta_factory.runtime.journal_entries import (
     decode_entries,
 )
 from beta_factory.runtime.journal_replay import JournalReplay
+from beta_factory.runtime.operations import DEAD_LETTERS
 from beta_factory.runtime.peer import Connection
 from beta_factory.runtime.server import Server
 from beta_factory.runtime.status import report
@@ -334,6 +336,21 @@ def test_an_answer_to_one_that_was_rejected_meanwhile_harms_nobody(line: Line) -
     line.journal.became_durable(line.journal.position)
     assert acknowledged(transport) == [PER_BAR]
     assert [type(message) for message in told.messages()] == [Rejected]
+
+
+@pytest.mark.parametrize("role", [Role.FEED, Role.OPERATOR, Role.SUBSCRIBER])
+def test_nobody_may_take_the_name_under_which_letters_are_requeued(
+    line: Line, role: Role
+) -> None:
+    _, transport = line.greet(Hello(role=role, name=DEAD_LETTERS))
+    assert transport.messages() == [
+        Rejected(
+            reason=RejectReason.NOT_ALLOWED,
+            detail="no peer may be called (dead letters): choose another name",
+        )
+    ]
+    line.journal.turn_ended(())
+    assert line.parts() == []
 
 
 def test_who_came_asked_and_went_is_written_down(line: Line) -> None:
