@@ -47,17 +47,17 @@ TlsKeyOption = Annotated[Path | None, typer.Option(help="Its key.")]
 
 
 class Commands(TyperGroup):
-    """Commands whose errors are shown as `errors` says."""
+    """Commands whose errors are shown in a line each, with an exit code."""
 
     def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - of a private module of typer
         """Run a command."""
-        with errors():
+        with _errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def errors() -> Generator[None]:
-    """Turn what can go wrong on purpose into a line and an exit code."""
+def _errors() -> Generator[None]:
+    # What can go wrong on purpose becomes a line and an exit code.
     try:
         yield
     except (BetaFactoryError, OSError) as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..messages import ConfigError, beta_topic
-from .cli_common import EXIT_WRONG, errors, usage
+from .cli_common import EXIT_WRONG, usage
 from .stamps import parse_stamp, stamp_text
 
 StoreFile = Annotated[Path, typer.Argument(help="The store, as configured.")]
@@ -20,8 +20,7 @@ def store(path: StoreFile) -> None:
     from .look_back import replay_store  # noqa: PLC0415 - each command loads its own
     from .presentation import journal_lines  # noqa: PLC0415
 
-    with errors():
-        summary = replay_store(str(path))
+    summary = replay_store(str(path))
     for line in journal_lines(summary):
         typer.echo(line)
     if summary.damage:
@@ -42,11 +41,10 @@ def record(
         first_ns = parse_stamp(since)
     with usage("--until"):
         last_ns = parse_stamp(until)
-    with errors():
-        try:
-            first, last = copy(str(path), str(out), first_ns, last_ns)
-        except FileExistsError:
-            raise ConfigError([("OUT", f"{out} exists")]) from None
+    try:
+        first, last = copy(str(path), str(out), first_ns, last_ns)
+    except FileExistsError:
+        raise ConfigError([("OUT", f"{out} exists")]) from None
     typer.echo(f"turns     {first:,} to {last:,}")
 
 
@@ -64,8 +62,7 @@ def asof(
     topic = beta_topic(factor, symbol)
     with usage("TIME"):
         time_ns = parse_stamp(time)
-    with errors():
-        found = as_of(str(path), topic, time_ns)
+    found = as_of(str(path), topic, time_ns)
     published = "never" if found.update is None else "before the snapshot"
     if found.published_ns is not None:
         published = f"{stamp_text(found.published_ns)} ({found.published_ns})"
