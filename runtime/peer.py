@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
             server.outbox_high_water_bytes,
             server.max_subscriptions,
         )
-        self._backlog = Backlog(server, stream, loop, self._take_held)
+        self._backlog = Backlog(server, stream, loop, self._take_backlog)
         self._progress = FeedProgress(server, self._subscriber)
         self._farewell = Farewell(server, stream, self._subscriber, self._backlog, loop)
         server.accepted(self)
@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
         return self._is_feed
 
     @property
-    def n_held(self) -> int:
+    def n_backlog(self) -> int:
         """Messages read and not taken in yet."""
         return len(self._backlog.messages)
 
@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
         else:
             self._take_turn(messages)
 
-    def _take_held(self) -> None:
+    def _take_backlog(self) -> None:
         # A turn of its own for what had to wait.
         backlog = self._backlog
         turn = backlog.turn()

@@ -94,7 +94,7 @@ def _sources(server: "Server") -> Iterable[SourceReported]:
         if connection.is_feed:
             number = counts.number(connection.name)
             n_connections[number] += 1
-            n_backlog[number] += connection.n_held
+            n_backlog[number] += connection.n_backlog
     for name, number in sorted((name, i) for i, name in enumerate(counts.names)):
         received, dropped = counts.received[number], counts.dropped[number]
         n_repeated = server.n_repeated[number]

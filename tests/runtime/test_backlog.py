@@ -183,4 +183,4 @@ def test_one_that_is_aborted_is_taken_nothing_more_of(line: Line) -> None:
     assert transport.is_aborted
     assert len(line.stage.flaky["BAC"].seen) == MAX_MESSAGES_PER_TURN
     assert line.server.share == MAX_MESSAGES_PER_TURN
-    assert connection.n_held == 0
+    assert connection.n_backlog == 0

@@ -165,7 +165,7 @@ def test_what_a_flood_sent_waits_for_the_store_too(
     assert len(line.entries) <= 10
     n_waits = 0
     was_read = False
-    while connection.n_held:
+    while connection.n_backlog:
         was_read |= transport.is_read
         assert line.server.share == PER_BAR  # it takes no share of what others have
         line.journal.became_durable(line.journal.position)
