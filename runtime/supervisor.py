@@ -90,8 +90,6 @@ class Supervisor:
         self.n_dead_letters = 0
         self.n_restarts = 0
         self.n_failures = 0
-        self.n_quarantined = 0
-        """Times that an actor was quarantined; some may have been revived."""
         self._clock = clock
         self._call_later = call_later
         self._on_state = on_state
@@ -189,6 +187,5 @@ class Supervisor:
             self.policy.restart_window_s,
             exc_info=error,
         )
-        self.n_quarantined += 1
         self.bury_all(cell.name, cell.mailbox.drain(), "actor quarantined")
         self._on_state(cell)

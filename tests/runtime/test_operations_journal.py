@@ -94,7 +94,7 @@ def test_what_was_revived_and_requeued_is_so_after_a_kill(
     desk = Desk(path, loop)
     live = desk.live.take(range(poison.stop + 2))
     supervisor = live.system.supervisor
-    assert supervisor.n_quarantined == 1
+    assert live.system.statistics().n_quarantined == 1
     lost = [letter.number for letter in supervisor.dead_letters][-2:]
     assert desk.ask(ReviveActor(request=1, actor="Flaky(AAPL)")) == Answered(
         request=1, n_done=1
