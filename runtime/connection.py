@@ -66,6 +66,8 @@ class ClientConnection(asyncio.Protocol):
         """When bytes last came, or could have come again after a pause."""
         self.is_writable = True
         """Whether the transport's buffer is below its high-water mark."""
+        self.is_reading = True
+        """Whether the transport is read from; see `set_reading`."""
         self._hello = hello
         self._receive = receive
         self._on_welcome = on_welcome
@@ -74,7 +76,6 @@ class ClientConnection(asyncio.Protocol):
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._error: Exception | None = None
-        self._is_reading = True
 
     @property
     def is_open(self) -> bool:
@@ -82,14 +83,9 @@ class ClientConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     @property
-    def is_reading(self) -> bool:
-        """Whether the transport is read from; see `set_reading`."""
-        return self._is_reading
-
-    @property
     def silent_s(self) -> float:
         """For how long nothing came, while something could."""
-        return self._clock() - self.last_received_s if self._is_reading else 0.0
+        return self._clock() - self.last_received_s if self.is_reading else 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who we are."""
@@ -135,9 +131,9 @@ class ClientConnection(asyncio.Protocol):
 
     def set_reading(self, *, enabled: bool) -> None:
         """Read from the transport or stop reading: the sidecar's outbox then fills."""
-        if self._transport is None or enabled == self._is_reading:
+        if self._transport is None or enabled == self.is_reading:
             return
-        self._is_reading = enabled
+        self.is_reading = enabled
         if enabled:
             self.last_received_s = self._clock()
             self._transport.resume_reading()
