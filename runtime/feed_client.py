@@ -94,8 +94,10 @@ class FeedClient:
     async def flush(self) -> None:
         """Return when everything published so far is acknowledged.
 
-        That includes what feeds before this one published under the same sequence.
-        Cancelling it loses nothing.
+        That includes what feeds before this one published under the same sequence, as
+        far as the sidecar still has it: one that came back with less than it had taken
+        makes `last_seq` lower than before, for a feed that has published nothing to go
+        on after. Cancelling it loses nothing.
 
         Raises
         ------
@@ -106,8 +108,10 @@ class FeedClient:
         MalformedMessageError
             When the sidecar sent what is no message.
         """
-        seq = self._outgoing.last_seq
-        while self._outgoing.acknowledged < seq:
+        outgoing = self._outgoing
+        seq = outgoing.last_seq
+        # what a sidecar that came back has lost of it nobody will acknowledge
+        while outgoing.acknowledged < min(seq, outgoing.last_seq):
             self._link.raise_if_ended()
             await self._link.wait()
 

@@ -1454,6 +1454,42 @@ async def test_flush_waits_until_what_was_taken_before_is_acknowledged(
 
 @pytest.mark.asyncio
 @every_loop
+async def test_flush_waits_for_no_more_than_a_restarted_sidecar_still_has(
+    sidecar: FakeSidecar,
+) -> None:
+    knows(sidecar, 100)
+    async with connected(sidecar, role=Role.FEED) as client:
+        peer = await sidecar.peer()
+        async with running(client.flush()) as task:
+            knows(sidecar, 90)
+            peer.drop()
+            peer = await sidecar.peer()
+            peer.send(Acknowledged(seq=89))
+            await until(lambda: client._outgoing.acknowledged == 89)
+            assert not task.done()
+            peer.send(Acknowledged(seq=90))
+            await soon(task)
+        assert client.last_seq == 90
+
+
+@pytest.mark.asyncio
+@every_loop
+async def test_flush_waits_for_nothing_that_a_restarted_sidecar_has_lost(
+    sidecar: FakeSidecar,
+) -> None:
+    knows(sidecar, 100)
+    async with connected(sidecar, role=Role.FEED) as client:
+        peer = await sidecar.peer()
+        async with running(client.flush()) as task:
+            knows(sidecar, 0)
+            peer.drop()
+            await sidecar.peer()
+            await soon(task)
+        assert client.last_seq == 0
+
+
+@pytest.mark.asyncio
+@every_loop
 async def test_feed_that_keeps_its_own_numbers_may_repeat_them(
     sidecar: FakeSidecar,
 ) -> None:
