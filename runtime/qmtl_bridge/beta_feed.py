@@ -19,11 +19,13 @@ from ...messages import (
     FeedDisconnectedError,
     beta_topic,
 )
+from ...messages.fields import MAX_SYMBOLS
 from ...messages.topics import escape
 from ..address import Address, default_address
 from ..client import BetaClient, connect
 from ..clock import Clock, LiveClock
 from ..link import Backoff
+from ..subscription import Subscription
 from .inputs import BetaInput, UniverseBetas
 from .merged import Merged
 from .metrics import UpdateMetrics
@@ -34,13 +36,18 @@ from .sink_courier import FOREVER, RETRY_S
 logger = logging.getLogger(__name__)
 
 BUFFER_CAPACITY: Final = 65_536
-"""Updates that wait for the strategy: a dozen bars of 5,000 symbols. Beyond it the
-sidecar conflates, so that the strategy sees the newest of each symbol."""
+"""Updates that wait for the strategy: a dozen bars of 5,000 symbols. Each subscription
+has an equal share of it, on top of room for a whole snapshot. Beyond that the sidecar
+conflates, so that the strategy sees the newest of each symbol."""
 
 MAX_TOPICS: Final = 32
 """Inputs of a factor up to which each is a subscription to its own topic. Above it the
 factor is taken as a whole, for then to sort out its updates costs less than to merge so
-many subscriptions, of which a connection may have some 1,000."""
+many subscriptions."""
+
+MAX_PATTERNS: Final = 256
+"""Subscriptions of a feed up to which a further factor has one for each of its inputs,
+well below the 1,024 that a sidecar lets a connection have."""
 
 
 class Tick(NamedTuple):
@@ -56,8 +63,9 @@ class BetaFeed:
     """Yields a `Tick` for each update of the inputs' topics, without end.
 
     It subscribes to the topics of its inputs; of a factor with more than `MAX_TOPICS`
-    of them, to ``beta.<factor>.*``. Iterating raises `RejectedError` where the sidecar
-    does not grant that, or does not have a factor or a topic.
+    of them, or that would make them more than `MAX_PATTERNS`, to ``beta.<factor>.*``.
+    Iterating raises `RejectedError` where the sidecar does not grant that, or does not
+    have a factor or a topic.
 
     Parameters
     ----------
@@ -124,7 +132,8 @@ class BetaFeed:
         client, merged = self._client, self._merged
         if client is None or merged is None or not client.connected:
             return
-        await self._pass_barrier(client)
+        async with self._barrier(client) as barrier:
+            await barrier.wait_joined()
         # whoever iterates takes them in this loop's other tasks, one per turn
         while merged.pending and self._merged is merged:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -157,12 +166,11 @@ class BetaFeed:
                 self._joined.clear()
             await asyncio.sleep(RETRY_S)
 
-    async def _pass_barrier(self, client: BetaClient) -> None:
+    def _barrier(self, client: BetaClient) -> Subscription:
         # The answer to another subscription comes after everything before it.
-        async with client.subscribe(
+        return client.subscribe(
             self._patterns[0], snapshot=False, encoding=Encoding.COLUMNS
-        ) as barrier:
-            await barrier.wait_joined()
+        )
 
     async def _updates(self, client: BetaClient) -> AsyncGenerator[Tick]:
         async with AsyncExitStack() as stack:
@@ -171,15 +179,16 @@ class BetaFeed:
                     client.subscribe(
                         pattern,
                         encoding=Encoding.COLUMNS,
-                        buffer_capacity=BUFFER_CAPACITY // len(self._patterns),
+                        buffer_capacity=_room(pattern, len(self._patterns)),
                     )
                 )
                 for pattern in self._patterns
             ]
-            for subscription in subscriptions:
-                await subscription.wait_joined()
-            if len(subscriptions) > 1:
-                await self._pass_barrier(client)  # so that the snapshot is one
+            # The snapshot is one when all of it is there. All is asked for at once:
+            # what is published between the answers waits for us, too.
+            async with self._barrier(client) as barrier:
+                for each in (*subscriptions, barrier):
+                    await each.wait_joined()
             merged = self._merged = Merged(subscriptions)
             self._joined.set()
             panel = _Panel()
@@ -236,13 +245,22 @@ def _nodes_by_topic(
     return node_of
 
 
+def _room(pattern: str, n_patterns: int) -> int:
+    # Nobody iterates before all of them are answered, and one that is full keeps the
+    # client from reading the answers.
+    n_snapshot = MAX_SYMBOLS if pattern.endswith(".*") else 1
+    return n_snapshot + BUFFER_CAPACITY // n_patterns
+
+
 def _patterns(topics: Iterable[tuple[str, str]]) -> list[str]:
     symbols_of: dict[str, list[str]] = {}
     for factor, symbol in topics:
         symbols_of.setdefault(factor, []).append(symbol)
     patterns: list[str] = []
     for factor, symbols in symbols_of.items():
-        if len(symbols) > MAX_TOPICS:
+        is_whole = len(symbols) > MAX_TOPICS
+        is_one_too_many = len(patterns) + len(symbols) > MAX_PATTERNS
+        if is_whole or (is_one_too_many and len(symbols) > 1):
             patterns.append(f"beta.{escape(factor)}.*")
         else:
             patterns += [beta_topic(factor, symbol) for symbol in symbols]

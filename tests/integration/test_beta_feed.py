@@ -1,7 +1,9 @@
 """What a strategy's beta inputs ask a sidecar for, and how it comes back to them."""
 
-from collections.abc import Callable, Generator
+import asyncio
+from collections.abc import Callable, Generator, Sequence
 from contextlib import aclosing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from beta_factory import Factor, Role
 from beta_factory.messages import RejectedError
 from beta_factory.runtime.access import Access, Grant
 from strategies import wide_universe
-from testkit import SMALL, bars_of, sidecar
+from testkit import PATIENCE_S, SMALL, bars_of, sidecar
 
 pytestmark = pytest.mark.integration
 over_sockets = pytest.mark.anyio
@@ -42,11 +44,18 @@ def many(bridge: Any, n_symbols: int) -> Any:
     return bridge.UniverseBetas(WIDE[:n_symbols], interval=1, period=2)
 
 
-async def take(feed: Any, path: Path, count: int, *, access: Access) -> list[Any]:
+async def take(
+    feed: Any,
+    path: Path,
+    count: int,
+    *,
+    access: Access,
+    factors: Sequence[Factor] = FACTORS,
+) -> list[Any]:
     """Return the first ticks of a feed to which three bars are sent."""
     taken: list[Any] = []
     async with (
-        sidecar(path, symbols=WIDE, factors=FACTORS, access=access) as running,
+        sidecar(path, symbols=WIDE, factors=factors, access=access) as running,
         aclosing(aiter(feed)) as ticks,
     ):
         source = await running.connect("source", Role.FEED)
@@ -102,6 +111,47 @@ async def test_a_universe_comes_as_one_payload_a_bar(
     feed = bridge.BetaFeed([many(bridge, n_symbols)], str(socket_path))
     ticks = await take(feed, socket_path, 3, access=Access([Grant("anybody")]))
     assert [[*tick.payload] for tick in ticks] == [[*WIDE[:n_symbols]]] * 3
+
+
+@over_sockets
+async def test_a_snapshot_may_be_larger_than_what_may_wait(
+    bridge: Any, socket_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module(bridge.BetaFeed.__module__)
+    monkeypatch.setattr(module, "BUFFER_CAPACITY", 64)
+    inputs = [many(bridge, 40), one(bridge, factor="sector")]
+    feed = bridge.BetaFeed(inputs, str(socket_path))
+    async with sidecar(
+        socket_path, symbols=WIDE, factors=FACTORS, access=Access([Grant("anybody")])
+    ) as running:
+        source = await running.connect("source", Role.FEED)
+        watcher = await running.subscriber()
+        (bar,) = bars_of(1, WIDE)
+        await source.send(*bar)
+        await watcher.updates(2 * len(WIDE))
+        async with aclosing(aiter(feed)) as feeding, asyncio.timeout(PATIENCE_S):
+            ticks = [await anext(feeding) for _ in inputs]
+    (panel,) = [tick.payload for tick in ticks if tick.node is inputs[0]]
+    assert [*panel] == [*WIDE]
+
+
+@over_sockets
+async def test_many_factors_are_no_more_subscriptions_than_one_may_have(
+    bridge: Any, socket_path: Path
+) -> None:
+    names = [f"F{i}" for i in range(32)]
+    inputs = [
+        bridge.UniverseBetas(WIDE[:32], name, interval=1, period=2) for name in names
+    ]
+    feed = bridge.BetaFeed(inputs, str(socket_path))
+    ticks = await take(
+        feed,
+        socket_path,
+        len(inputs),
+        access=Access([Grant("anybody")]),
+        factors=[Factor("SPY", name, SMALL) for name in names],
+    )
+    assert {tick.node.factor for tick in ticks} == {*names}
 
 
 @over_sockets
