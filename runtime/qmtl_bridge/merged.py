@@ -14,7 +14,7 @@ from ..subscription import Subscription
 
 
 class Merged:
-    """Iterates over subscriptions by bar, and within a factor's bar by ``seq``.
+    """Iterates over subscriptions by bar, in it by factor, and in that by ``seq``.
 
     It ends, or raises, when one of them does and nothing waits.
 
@@ -54,7 +54,7 @@ class Merged:
         for each in self._subscriptions:
             if each not in heads and each.pending:
                 heads[each] = await anext(each)  # it is there: nobody else runs
-        oldest = min(heads, key=lambda each: (heads[each].ts_event, heads[each].seq))
+        oldest = min(heads, key=lambda each: _place(heads[each]))
         return heads.pop(oldest)
 
     async def _wait(self) -> None:
@@ -73,6 +73,12 @@ class Merged:
         if not self._heads:
             for task in done:
                 task.result()  # raises how one of them ended
+
+
+def _place(update: BetaUpdated) -> tuple[int, str, int]:
+    # numbers of two factors have nothing to do with each other: by these alone the rows
+    # of their bars would alternate
+    return update.ts_event, update.factor, update.seq
 
 
 async def _next(subscription: Subscription) -> BetaUpdated:

@@ -114,6 +114,19 @@ async def test_a_universe_comes_as_one_payload_a_bar(
 
 
 @over_sockets
+@pytest.mark.parametrize("n_symbols", [3, 40])
+async def test_universes_of_two_factors_do_not_take_each_other_apart(
+    bridge: Any, socket_path: Path, n_symbols: int
+) -> None:
+    symbols = WIDE[:n_symbols]
+    sector = bridge.UniverseBetas(symbols, "sector", interval=1, period=2)
+    feed = bridge.BetaFeed([many(bridge, n_symbols), sector], str(socket_path))
+    ticks = await take(feed, socket_path, 6, access=Access([Grant("anybody")]))
+    assert [[*tick.payload] for tick in ticks] == [[*symbols]] * 6
+    assert [tick.ts for tick in ticks if tick.node is sector] == [1, 2, 3]
+
+
+@over_sockets
 async def test_a_snapshot_may_be_larger_than_what_may_wait(
     bridge: Any, socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
