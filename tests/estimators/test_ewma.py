@@ -159,7 +159,7 @@ def test_windows_have_the_published_values(name: str) -> None:
 @pytest.mark.parametrize(("half_life", "clock"), [(30.0, "pairs"), (7.5, "time")])
 @pytest.mark.parametrize("name", NASTY)
 def test_windows_are_exact(name: str, half_life: float, clock: Clock) -> None:
-    x, y = NASTY[name](100)
+    x, y = NASTY[name](80)
     assert_exact(x, y[:, 0], half_life, clock, step=3)
 
 

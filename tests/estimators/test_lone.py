@@ -124,7 +124,7 @@ def test_alone_and_in_two_steps_are_the_same_bits(
 
 @pytest.mark.parametrize("name", NASTY)
 def test_data_that_breaks_careless_arithmetic_makes_no_difference(name: str) -> None:
-    x, y = NASTY[name](80)
+    x, y = NASTY[name](60)
     rng = np.random.default_rng(1)
     y = np.where(np.isfinite(y), y, nan)[:, rng.integers(y.shape[1], size=N_ROWS)]
     twins = Twins(lambda: AmendableSlab(N_ROWS, 30, 3))

@@ -80,7 +80,7 @@ class TestExactness:
 
     @pytest.mark.parametrize("length", LENGTHS)
     def test_every_window_is_that_of_exactly_the_last_pairs(self, length: int) -> None:
-        x, y = with_gaps(4 * length + 30, 4, np.random.default_rng(length))
+        x, y = with_gaps(3 * length + 30, 4, np.random.default_rng(length))
         y[:, 3] = np.where(np.isnan(y[:, 3]), x, y[:, 3])  # one that slides for sure
         assert_matches_exact(run(x, y, length, 2), exact_panel(x, y, length))
 
@@ -100,7 +100,7 @@ class TestExactness:
     def test_data_made_to_break_it_does_not(
         self, name: str, length: int, min_observations: int
     ) -> None:
-        n_bars = {3: 120, 30: 160, 97: 300}[length]
+        n_bars = {3: 80, 30: 110, 97: 300}[length]
         exact = expected(name, length, n_bars).require(min_observations)
         ours = run(*NASTY[name](n_bars), length, min_observations)
         assert_matches_exact(ours, exact)

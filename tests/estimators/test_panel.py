@@ -83,7 +83,7 @@ def gappy(y: FloatArray, x: FloatArray, missing: float, seed: int) -> None:
 def test_every_nasty_series_has_the_bits_of_the_slab(
     name: str, length: int, fewest: int
 ) -> None:
-    x, y = NASTY[name](110)
+    x, y = NASTY[name](85)
     assert_same_bits(y, x, length, fewest)
 
 
