@@ -27,11 +27,17 @@ class Merged:
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
         self._subscriptions = tuple(subscriptions)
         self._heads: dict[Subscription, BetaUpdated] = {}
+        self._tasks: dict[asyncio.Task[BetaUpdated], Subscription] = {}
+        """Who waits; one that is done holds what it waited for."""
 
     @property
     def pending(self) -> bool:
         """Whether there is an update that `__anext__` would return at once."""
-        return bool(self._heads) or any(each.pending for each in self._subscriptions)
+        return (
+            bool(self._heads)
+            or any(each.pending for each in self._subscriptions)
+            or any(task.done() for task in self._tasks)
+        )
 
     def __aiter__(self) -> Self:
         return self
@@ -59,7 +65,9 @@ class Merged:
 
     async def _wait(self) -> None:
         # Until any of them has something.
-        tasks = {asyncio.create_task(_next(each)): each for each in self._subscriptions}
+        tasks = self._tasks = {
+            asyncio.create_task(_next(each)): each for each in self._subscriptions
+        }
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -70,6 +78,7 @@ class Merged:
             for task, each in done.items():
                 if task.exception() is None:
                     self._heads[each] = task.result()
+            self._tasks = {}
         if not self._heads:
             for task in done:
                 task.result()  # raises how one of them ended

@@ -134,6 +134,22 @@ def test_it_ends_as_one_of_them_does_when_nothing_waits(
     asyncio.run(main())
 
 
+def test_what_is_on_its_way_to_whoever_iterates_is_pending() -> None:
+    async def main() -> None:
+        wire = Wire()
+        task = asyncio.create_task(wire.iterate())
+        await rest()
+        for seq in (1, 2):
+            wire.read([updated("IBM", seq, seq)])
+            while wire.merged.pending:  # noqa: ASYNC110 - as `BetaFeed.catch_up` does
+                await asyncio.sleep(0)
+            assert [update.seq for update in wire.taken] == [*range(1, seq + 1)]
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(main())
+
+
 def test_cancelling_it_loses_nothing() -> None:
     async def main(read_first: Callable[[Wire], None]) -> None:
         wire = Wire()
