@@ -31,68 +31,22 @@ SymbolsArgument = Annotated[
 ]
 
 
-@symbols.command("halt")
-def halt_symbols(
-    names: SymbolsArgument,
-    *,
-    as_json: JsonOption = False,
-    address: AddressOption = None,
-    token_file: TokenFileOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_certificate: TlsCertificateOption = None,
-    tls_key: TlsKeyOption = None,
-) -> None:
-    """Take no returns of symbols, and say so, until they are resumed."""
-    where = address, token_file, tls_ca, tls_certificate, tls_key
-    _command(HaltSymbol, names, "halted", where, as_json=as_json)
+def _add(name: str, command: type[Command], done: str, text: str) -> None:
+    # A command of the terminal for one of the wire: they differ in nothing else.
+    def ask(
+        names: SymbolsArgument,
+        *,
+        as_json: JsonOption = False,
+        address: AddressOption = None,
+        token_file: TokenFileOption = None,
+        tls_ca: TlsCaOption = None,
+        tls_certificate: TlsCertificateOption = None,
+        tls_key: TlsKeyOption = None,
+    ) -> None:
+        where = address, token_file, tls_ca, tls_certificate, tls_key
+        _command(command, names, done, where, as_json=as_json)
 
-
-@symbols.command("resume")
-def resume_symbols(
-    names: SymbolsArgument,
-    *,
-    as_json: JsonOption = False,
-    address: AddressOption = None,
-    token_file: TokenFileOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_certificate: TlsCertificateOption = None,
-    tls_key: TlsKeyOption = None,
-) -> None:
-    """End the halt of symbols; their windows slid on without them."""
-    where = address, token_file, tls_ca, tls_certificate, tls_key
-    _command(ResumeSymbol, names, "resumed", where, as_json=as_json)
-
-
-@symbols.command("remove")
-def remove_symbols(
-    names: SymbolsArgument,
-    *,
-    as_json: JsonOption = False,
-    address: AddressOption = None,
-    token_file: TokenFileOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_certificate: TlsCertificateOption = None,
-    tls_key: TlsKeyOption = None,
-) -> None:
-    """Take symbols out; a last update of their topics says so."""
-    where = address, token_file, tls_ca, tls_certificate, tls_key
-    _command(RemoveSymbol, names, "removed", where, as_json=as_json)
-
-
-@symbols.command("add")
-def add_symbols(
-    names: SymbolsArgument,
-    *,
-    as_json: JsonOption = False,
-    address: AddressOption = None,
-    token_file: TokenFileOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_certificate: TlsCertificateOption = None,
-    tls_key: TlsKeyOption = None,
-) -> None:
-    """Take symbols in again that were removed, with empty windows."""
-    where = address, token_file, tls_ca, tls_certificate, tls_key
-    _command(AddSymbol, names, "added", where, as_json=as_json)
+    symbols.command(name, help=text)(ask)
 
 
 def _command(
@@ -120,3 +74,29 @@ def _command(
     if problems:
         typer.echo("\n".join(problems), err=True)
         raise typer.Exit(EXIT_WRONG)
+
+
+_add(
+    "halt",
+    HaltSymbol,
+    "halted",
+    "Take no returns of symbols, and say so, until they are resumed.",
+)
+_add(
+    "resume",
+    ResumeSymbol,
+    "resumed",
+    "End the halt of symbols; their windows slid on without them.",
+)
+_add(
+    "remove",
+    RemoveSymbol,
+    "removed",
+    "Take symbols out; a last update of their topics says so.",
+)
+_add(
+    "add",
+    AddSymbol,
+    "added",
+    "Take symbols in again that were removed, with empty windows.",
+)
