@@ -135,7 +135,7 @@ class GuardedCohort(Cohort):
             rows, self._all_rows
         )
         if ts_event == self.ts_event:
-            low, high = self._newest.limits
+            low, high = self._limits.newest.limits
             if not is_whole:
                 low, high = low[rows], high[rows]
             beyond = returns < low
@@ -174,7 +174,7 @@ class GuardedCohort(Cohort):
     ) -> list[tuple[int, Refusal]]:
         """Take many single returns of one bar, but for those that are absurd."""
         if ts_event == self.ts_event:
-            low, high = self._newest.limits
+            low, high = self._limits.newest.limits
             beyond = (returns < low[rows]) | (returns > high[rows])
             if beyond.any():
                 return self._stage_each(rows, ts_event, returns, ts_inits.tolist())
@@ -237,6 +237,7 @@ class GuardedCohort(Cohort):
             bar = slab.newest
             watch.close_bar(slab.returns_of(bar), slab.benchmark_value(bar))
             self._emit_status(watch.changed())
+        # Before its limits are known; after this `Lockstep` finds nothing to settle.
         self._settle_before(self._unsettled_with(opening))
         self._limits.open(spans_night=opening.stamp == self._session_opener)
         self._hold_newest()
@@ -341,5 +342,5 @@ class GuardedCohort(Cohort):
 
     def _hold_newest(self) -> None:
         # What single returns for the open bar are held against.
-        newest = self._newest = self._limits.newest
+        newest = self._limits.newest
         self._low_cells, self._high_cells = newest.low_cells, newest.high_cells
